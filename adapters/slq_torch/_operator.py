@@ -1,0 +1,166 @@
+"""The Hessian as a symmetric operator: products only, never the matrix.
+
+The gradient graph of a batch is built once per product and all columns are pulled through it
+(double backward). Arguments are read in `_hessian`; spectra, traces and eigenpairs are slq's.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, final
+
+import array_api_compat.torch as torch_namespace
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from slq_torch._columns import Columns
+from slq_torch._errors import explained, refuse_once_differentiable
+from slq_torch._parameters import Parameters
+from slq_torch._passes import Passes
+from slq_torch._state import preserved
+
+
+@final
+class HessianOperator:
+    """The Hessian of a loss; made by `slq_torch.hessian`.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (n, n) for n chosen scalar parameters.
+    dtype : torch.dtype
+        Of the vectors: the parameters' dtype, float32 if that is a half precision.
+    device : torch.device
+        Of the parameters and the vectors.
+    order : "F"
+        Columns of a block should be contiguous, so that X.T is a contiguous (b, n) tensor.
+    noise : float
+        Relative error of a product beyond the rounding of `dtype`: eps of half-precision
+        parameters, else 0.
+    """
+
+    __slots__ = (
+        "_accumulate",
+        "_columns",
+        "_params",
+        "_passes",
+        "device",
+        "dtype",
+        "noise",
+        "shape",
+    )
+
+    order: Literal["F"] = "F"
+
+    def __init__(self, params: Parameters, passes: Passes, accumulate: torch.dtype | None) -> None:
+        self._params, self._passes = params, passes
+        self._columns = Columns()
+        self.shape: tuple[int, int] = (params.size, params.size)
+        self.dtype: torch.dtype = params.vector_dtype
+        self.device: torch.device = params.device
+        half = params.dtype != self.dtype
+        self.noise: float = torch.finfo(params.dtype).eps if half else 0.0
+        self._accumulate = _checked_accumulate(accumulate, self.dtype)
+
+    @property
+    def xp(self) -> Any:
+        """Array namespace of the vectors."""
+        return torch_namespace
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Facts that can be written as JSON; samples and loss are None before the first product."""
+        first = self._passes.first
+        return {
+            "kind": "hessian",
+            "parameters": self.shape[0],
+            "parameter_names": list(self._params.names),
+            "parameter_dtype": str(self._params.dtype),
+            "dtype": str(self.dtype),
+            "accumulate": str(self._accumulate),
+            "device": str(self.device),
+            "batches": self._passes.length,
+            "samples": None if first is None else first.samples,
+            "loss": None if first is None else first.mean,
+            "vmapped": {str(width): choice for width, choice in self._columns.vmapped.items()},
+        }
+
+    def matmat(self, X: Tensor, /) -> Tensor:
+        """Multiply the Hessian with b columns in one pass over the data.
+
+        Parameters
+        ----------
+        X : Tensor
+            Shape (n, b) on `device`; converted to `dtype` if it has another one.
+
+        Returns
+        -------
+        Tensor
+            H @ X, shape (n, b), `dtype`, without a graph; its transpose is contiguous.
+        """
+        _check_block(X, self)
+        params, passes, sums = self._params, self._passes, list[Tensor]()
+
+        def visit(index: int, loss: Tensor, weight: float) -> None:
+            with explained(index, params.tensors[0]):
+                grads = torch.autograd.grad(loss, params.tensors, create_graph=True, allow_unused=True)
+                if passes.first is None:
+                    refuse_once_differentiable(grads)
+                part = self._columns(grads, params, rows)
+            if sums:
+                sums[0].add_(part, alpha=weight)
+            else:
+                sums.append(part.to(self._accumulate))  # the first weight is 1
+
+        model = passes.model if isinstance(passes.model, Module) else None
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            preserved(model, params.tensors, seed=passes.number),
+        ):
+            rows = X.detach().to(self.dtype).T.contiguous()
+            total = passes.run(visit)
+        result = sums[0] if total == 1 else sums[0].div_(total)
+        return result.to(self.dtype).T
+
+    def __matmul__(self, X: Tensor, /) -> Tensor:
+        """Multiply with a block (n, b) or a vector (n,)."""
+        return self.matmat(X[:, None])[:, 0] if X.ndim == 1 else self.matmat(X)
+
+    def to_vector(self, values: Iterable[Tensor] | Mapping[str, Tensor], /) -> Tensor:
+        """Flatten tensors shaped like the parameters into (n,), `dtype`; a mapping goes by names."""
+        return self._params.to_vector(values)
+
+    def to_params(self, vector: Tensor, /) -> dict[str, Tensor] | list[Tensor]:
+        """Cut a vector (n,) into views shaped like the parameters.
+
+        A dict by names, or a list if the tensors of a closure were given without names.
+        """
+        return self._params.to_params(vector)
+
+    def __repr__(self) -> str:
+        return f"HessianOperator(n={self.shape[0]:,}, {self.dtype}, {self.device})"
+
+
+def _checked_accumulate(accumulate: torch.dtype | None, dtype: torch.dtype) -> torch.dtype:
+    if accumulate is None:
+        return dtype
+    if accumulate not in (torch.float32, torch.float64):
+        msg = f"`accumulate` must be torch.float32, torch.float64 or None, got {accumulate!r}."
+        raise ValueError(msg)
+    if torch.finfo(accumulate).eps > torch.finfo(dtype).eps:
+        msg = f"`accumulate` must not be less precise than the vectors, got {accumulate} for {dtype}."
+        raise ValueError(msg)
+    return accumulate
+
+
+def _check_block(X: Any, operator: HessianOperator) -> None:
+    if not isinstance(X, Tensor):
+        msg = f"`X` must be a torch tensor, got {type(X).__name__}. Use torch.as_tensor(X)."
+        raise TypeError(msg)
+    n = operator.shape[0]
+    if X.ndim != 2 or X.shape[0] != n:
+        msg = f"`X` must have shape ({n}, b), got {tuple(X.shape)}. A single vector is v[:, None]."
+        raise ValueError(msg)
+    if X.device != operator.device or X.is_complex():
+        msg = f"`X` must be real and on {operator.device}, got {X.dtype} on {X.device}."
+        raise ValueError(msg)

@@ -1,0 +1,209 @@
+"""One pass over the data per product: losses, weights, and the proof that every pass is the same.
+
+The mean over all samples is a weighted sum over batches, sum_i w_i loss_i / W. With a mean per
+batch w_i = n_i / n_0 and W = N / n_0, so equal batches and a single batch have weight exactly 1;
+with (sum, count) w_i = 1 and W is the sum of the counts.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from operator import length_hint
+from typing import Any
+
+from torch import Tensor
+from torch.nn import Module
+
+from slq_torch._columns import tolerance
+from slq_torch._data import as_batches, sample_count
+from slq_torch._errors import explained
+from slq_torch._suspects import causes
+
+Loss = Callable[[Any, Any], Tensor | tuple[Tensor, Any]]
+Visit = Callable[[int, Tensor, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a pass leaves on the host: the loss of each batch and, where known, its count."""
+
+    losses: tuple[float, ...]
+    counts: tuple[float | None, ...]
+    summed: bool
+
+    @property
+    def samples(self) -> float | None:
+        """N above: the samples, or whatever the counts count."""
+        known = [count for count in self.counts if count is not None]
+        return math.fsum(known) if len(known) == len(self.counts) else None
+
+    @property
+    def mean(self) -> float:
+        """The mean loss over all samples."""
+        first = None if self.summed else self.counts[0]
+        weights = [c / first if c and first else 1.0 for c in self.counts]
+        return math.fsum(w * v for w, v in zip(weights, self.losses, strict=True)) / self.total
+
+    @property
+    def total(self) -> float:
+        """W above."""
+        if self.summed:
+            return math.fsum(count or 0.0 for count in self.counts)
+        first = self.counts[0]
+        return math.fsum(c / first for c in self.counts if c) if first else 1.0
+
+
+class Passes:
+    """Runs the loss over all batches, again and again, and refuses to go on if it changes."""
+
+    __slots__ = ("batches", "data", "first", "loss", "model", "number", "tensors", "versions")
+
+    def __init__(self, loss: Loss, model: Any, data: Any, tensors: Sequence[Tensor]) -> None:
+        self.loss, self.model, self.data, self.tensors = loss, model, data, tensors
+        self.batches = as_batches(data)
+        self.first: Record | None = None
+        self.number = 0
+        self.versions: list[int] = []
+
+    @property
+    def length(self) -> int | None:
+        """The number of batches, None as long as nobody knows."""
+        return len(self.first.losses) if self.first else length_hint(self.batches) or None
+
+    def run(self, visit: Visit) -> float:
+        """Call visit(index, loss, weight) for each batch and return the W to divide by."""
+        self.number += 1
+        values: list[Tensor] = []
+        counts: list[Any] = []
+        summed = False
+        for index, batch in enumerate(self.batches):
+            value, count, with_count = self._evaluate(index, batch)
+            if index and with_count != summed:
+                msg = f"`loss` returned (sum, count) for some batches and a mean for others (batch {index})."
+                raise ValueError(msg)
+            summed = with_count
+            counts.append(count)
+            if self.first is None:  # later passes are compared at their end, with no wait per batch
+                _check_finite(float(value.detach()), index)
+            visit(index, value, 1.0 if summed else _weight(counts, index))
+            values.append(value.detach())
+            del value, batch  # the graph must be gone before the next batch makes its own
+        record = Record(
+            tuple(map(float, values)),
+            tuple(None if c is None else float(c) for c in counts),
+            summed,
+        )
+        dtypes = {self.tensors[0].dtype, *(value.dtype for value in values)}
+        self._compare(record, max(map(tolerance, dtypes)))
+        return record.total
+
+    def _evaluate(self, index: int, batch: Any) -> tuple[Tensor, Any, bool]:
+        with explained(index, self.tensors[0]):
+            result = self.loss(self.model, batch)
+        summed = isinstance(result, tuple)
+        if isinstance(result, tuple) and len(result) != 2:
+            msg = f"`loss` must return a scalar or (sum, count), got a tuple of {len(result)} (batch {index})."
+            raise ValueError(msg)
+        value, count = result if isinstance(result, tuple) else (result, sample_count(batch))
+        _check_scalar(value, index)
+        if summed:
+            _check_count(count, index)
+        return value, count, summed
+
+    def _compare(self, record: Record, relative: float) -> None:
+        versions = [tensor._version for tensor in self.tensors]
+        if self.first is None:
+            _check_counts(record)
+            self.first, self.versions = record, versions
+            return
+        if difference := _difference(self.first, record, relative):
+            model = self.model if isinstance(self.model, Module) else None
+            found = causes(model, self.data, modified=versions != self.versions)
+            msg = (
+                f"The loss is not the same at each pass over the data: {difference} "
+                f"(product {self.number} against product 1). So every product would see another "
+                f"matrix. {found}"
+            )
+            raise ValueError(msg)
+
+
+def _weight(counts: list[int | None], index: int) -> float:
+    """n_i / n_0, or what to do where a count is not known."""
+    first, count = counts[0], counts[-1]
+    if index and (first is None or count is None):
+        msg = (
+            f"`loss` returned a mean, but the number of samples of batch {0 if first is None else index} "
+            "is not clear (its tensors have no first dimension in common), so the batches cannot be "
+            "weighted. Return (sum, count) from `loss`: the summed loss and the number of terms in it."
+        )
+        raise ValueError(msg)
+    if count == 0:
+        msg = f"Batch {index} of `data` has no samples. Leave it out."
+        raise ValueError(msg)
+    return 1.0 if first is None or count is None else count / first
+
+
+def _check_scalar(value: Any, index: int) -> None:
+    if not isinstance(value, Tensor):
+        msg = (
+            f"`loss` must return a scalar tensor or (sum, count), got {type(value).__name__} (batch {index}). "
+            "If it is a model's output object, return its .loss."
+        )
+        raise TypeError(msg)
+    if value.ndim or not value.is_floating_point():
+        msg = (
+            f"`loss` must return a real scalar, got shape {tuple(value.shape)} and {value.dtype} (batch "
+            f"{index}). Reduce it with .mean(), or return (losses.sum(), number of losses)."
+        )
+        raise ValueError(msg)
+    if not value.requires_grad:
+        msg = (
+            f"`loss` returned a value that does not require grad (batch {index}): it does not depend on the "
+            "parameters through torch operations. Look for torch.no_grad, .detach(), .item() or "
+            "torch.tensor(...) in it, and check `params`."
+        )
+        raise ValueError(msg)
+
+
+def _check_count(count: Any, index: int) -> None:
+    tensor = isinstance(count, Tensor)
+    if not (isinstance(count, Real) or (tensor and count.numel() == 1 and not count.requires_grad)):
+        what = f"a tensor of shape {tuple(count.shape)}" if tensor else type(count).__name__
+        msg = (
+            f"`loss` returned a tuple, which is read as (sum, count), but its second entry is {what} (batch "
+            f"{index}). Return the mean alone, or a number (or a tensor with one, detached) as count."
+        )
+        raise TypeError(msg)
+
+
+def _check_finite(value: float, index: int) -> None:
+    if not math.isfinite(value):
+        msg = f"`loss` is {value} for batch {index}. Check the parameters and this batch of `data`."
+        raise ValueError(msg)
+
+
+def _check_counts(record: Record) -> None:
+    if not record.losses:
+        msg = "`data` yielded no batch. Give at least one."
+        raise ValueError(msg)
+    for index, count in enumerate(record.counts):
+        if count is not None and not 0 <= count < math.inf:
+            msg = f"`loss` returned the count {count} for batch {index}. It must be a number >= 0."
+            raise ValueError(msg)
+    if not record.total:
+        msg = "`loss` returned counts that are all zero: there is nothing to average."
+        raise ValueError(msg)
+
+
+def _difference(first: Record, later: Record, relative: float) -> str | None:
+    """Say where two passes differ by more than rounding, None if they do not."""
+    if len(first.losses) != len(later.losses):
+        return f"it had {len(first.losses)} batches, now {len(later.losses)}"
+    allowed = relative * max(map(abs, first.losses))
+    for index, (a, b) in enumerate(zip(first.losses, later.losses, strict=True)):
+        if not abs(a - b) <= allowed:
+            return f"batch {index} had the loss {a:.9g}, now {b:.9g}"
+        if first.counts[index] != later.counts[index]:
+            return f"batch {index} had the count {first.counts[index]}, now {later.counts[index]}"
+    return None

@@ -1,0 +1,44 @@
+"""slq: the spectrum of any symmetric operator that one can only multiply by, with the error of every number."""
+
+from importlib.metadata import version as _version
+
+from slq import gallery, plot
+from slq._budget import ErrorBudget
+from slq._density import Density
+from slq._driver import spectrum
+from slq._errors import RunError, SlqWarning
+from slq._estimates import Band, ErrorParts, Estimate
+from slq._functions import logdet, trace, trace_inverse
+from slq._lanczos import Tridiagonal, lanczos
+from slq._operators import Operator, SymmetricOperator, as_operator
+from slq._outliers import Outliers
+from slq._quadrature import Rule, gauss
+from slq._spectrum import Spectrum, load
+
+__version__ = _version("slq")
+
+__all__ = [
+    "Band",
+    "Density",
+    "ErrorBudget",
+    "ErrorParts",
+    "Estimate",
+    "Operator",
+    "Outliers",
+    "Rule",
+    "RunError",
+    "SlqWarning",
+    "Spectrum",
+    "SymmetricOperator",
+    "Tridiagonal",
+    "as_operator",
+    "gallery",
+    "gauss",
+    "lanczos",
+    "load",
+    "logdet",
+    "plot",
+    "spectrum",
+    "trace",
+    "trace_inverse",
+]

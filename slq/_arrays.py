@@ -1,0 +1,159 @@
+"""The one door to array libraries: namespace, dtype, device, copies to and from the host.
+
+Nothing else in slq imports array_api_compat. Device arrays come in as objects of their own library and leave as
+NumPy float64 arrays; no mathematics happens here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+import array_api_compat
+import numpy as np
+import numpy.typing as npt
+
+# Arrays of any library: their types have no common base, the Python array API standard is structural.
+Array = Any
+Floats = npt.NDArray[np.float64]
+
+# Module of a dtype object -> the namespace that array_api_compat wraps it in.
+_WRAPPED = {"numpy", "torch", "cupy"}
+# Names of floating dtypes begin so; of those that are widened to float32 for Krylov vectors, so.
+_FLOATING = ("float", "bfloat")
+_SHORT = ("float8", "float16", "bfloat16", "float32")
+# Squares of entries beyond 10**±these may leave the range of the dtype, with room for eigenvectors that stand out of
+# n = 1e8 entries and for residuals down to a rounding; powers of two beyond ±these have no reciprocal in it.
+_SAFE_EXPONENT = {"float64": 100, "float32": 6}
+_LAST_POWER = {"float64": 1000, "float32": 120}
+
+
+def is_array(obj: object) -> bool:
+    """Tell whether `obj` is an array of a library that array_api_compat knows or that names its own namespace."""
+    return bool(array_api_compat.is_array_api_obj(obj))
+
+
+def namespace_of(x: Array) -> Any:
+    """Return the array-API namespace of an array."""
+    return array_api_compat.array_namespace(x)
+
+
+def namespace_of_dtype(dtype: Any) -> Any:
+    """Return the namespace that a dtype object belongs to; NumPy where the dtype names no library."""
+    module = type(dtype).__module__.split(".")[0]
+    if module not in _WRAPPED:
+        module = "numpy"
+    return importlib.import_module(f"array_api_compat.{module}")
+
+
+def wrapped(xp: Any) -> Any:
+    """Return a namespace as array_api_compat gives it, with the standard's names that the library itself lacks."""
+    return namespace_of(xp.zeros(1))
+
+
+def device_of(x: Array) -> Any:
+    """Return the device that an array lives on."""
+    return array_api_compat.device(x)
+
+
+def is_numpy(xp: Any) -> bool:
+    """Tell whether a namespace is NumPy's."""
+    return bool(array_api_compat.is_numpy_namespace(xp))
+
+
+def dtype_name(dtype: Any) -> str:
+    """Return the bare name of a dtype: 'float32' for numpy.float32, torch.float32 and their like."""
+    try:
+        return str(np.dtype(dtype).name)
+    except TypeError:
+        return str(dtype).rsplit(".", maxsplit=1)[-1]
+
+
+def is_floating(dtype: Any) -> bool:
+    """Tell whether a dtype is a real floating one, by its name."""
+    return dtype_name(dtype).startswith(_FLOATING)
+
+
+def working_dtype(dtype: Any, xp: Any) -> Any:
+    """Return the dtype of Krylov vectors for an operator of `dtype`: float32 for that and shorter ones, else float64."""
+    return xp.float32 if dtype_name(dtype).startswith(_SHORT) else xp.float64
+
+
+def accumulator_dtype(xp: Any, device: Any) -> Any:
+    """Return float64 where the device has it, else float32: the dtype in which dot products are summed."""
+    info = xp.__array_namespace_info__()
+    kinds = info.dtypes(device=device, kind="real floating")
+    return kinds.get("float64", xp.float32)
+
+
+def epsilon(dtype: Any) -> float:
+    """Return the unit in the last place of 1 of a floating dtype, by its name; 0 for integers, which are exact."""
+    name = dtype_name(dtype)
+    if name == "bfloat16":  # unknown to NumPy
+        return 2.0**-7
+    return float(np.finfo(name).eps) if is_floating(dtype) else 0.0
+
+
+def extreme_scale(size: float, dtype: Any) -> float:
+    """Return a power of two near `size` where squares of entries would overflow or underflow, else 1."""
+    if not np.isfinite(size) or size == 0:
+        return 1.0
+    name, exponent = dtype_name(dtype), int(np.floor(np.log2(size)))
+    if abs(exponent) <= _SAFE_EXPONENT[name] * np.log2(10):
+        return 1.0
+    return 2.0 ** int(np.clip(exponent, -_LAST_POWER[name], _LAST_POWER[name]))
+
+
+def itemsize(dtype: Any) -> int:
+    """Return the bytes of one number of a floating dtype, by its name."""
+    return int(np.dtype(dtype_name(dtype)).itemsize)
+
+
+def free_memory(xp: Any, device: Any) -> float:
+    """Return the bytes free on a device; 4 GiB where that cannot be asked."""
+    name = str(device)
+    if name.startswith("cuda") and hasattr(xp, "cuda"):
+        return float(xp.cuda.mem_get_info(device)[0])
+    if hasattr(xp, "cuda") and hasattr(xp.cuda, "runtime"):  # cupy
+        return float(xp.cuda.runtime.memGetInfo()[0])
+    try:
+        return float(os.sysconf("SC_AVPHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not POSIX
+        return 4.0 * 2**30
+
+
+def to_host(x: Array) -> Floats:
+    """Copy an array of any library to a NumPy float64 array."""
+    if hasattr(x, "detach"):  # torch: leave the graph and the device first
+        x = x.detach().cpu()
+        return np.asarray(x.double() if x.dtype.itemsize < 8 else x, dtype=np.float64)
+    if hasattr(x, "get") and hasattr(x, "__cuda_array_interface__"):  # cupy refuses implicit copies
+        x = x.get()
+    return np.asarray(x, dtype=np.float64)
+
+
+def from_host(x: npt.NDArray[Any], xp: Any, *, dtype: Any, device: Any) -> Array:
+    """Copy a NumPy array to a library's device in the given dtype."""
+    return xp.asarray(x, dtype=dtype, device=device)
+
+
+def cast(x: Array, dtype: Any, xp: Any) -> Array:
+    """Return `x` in `dtype`, itself where it already is."""
+    return xp.astype(x, dtype, copy=False)
+
+
+def rows_of(columns: Array, xp: Any) -> Array:
+    """Turn an (n, b) block into (b, n) rows, contiguous where the library knows memory order, without a graph."""
+    rows = columns.T
+    if is_numpy(xp):
+        return np.ascontiguousarray(rows)
+    return rows.detach().contiguous() if hasattr(rows, "detach") else rows
+
+
+def assign(target: Array, index: Any, value: Array) -> Array:
+    """Write `value` into `target[index]` and return the result; a new array where arrays are immutable."""
+    if hasattr(target, "at"):  # jax
+        return target.at[index].set(value)
+    target[index] = value
+    return target

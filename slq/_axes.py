@@ -1,0 +1,121 @@
+"""What the drawings of `slq.plot` share: matplotlib, colours, and an eigenvalue axis with ticks at eigenvalues.
+
+Several spectra can be drawn on the same axes: the first decides about the scale, the next take it over. Nothing about
+spectra is decided here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from slq._arrays import Floats
+from slq._coordinate import Coordinate, Scale
+from slq._spectrum import Spectrum
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# By this name the curves of spectra are recognised on axes that are drawn on again.
+CURVE = "slq spectrum"
+# Curve and stems of the first, second, ... spectrum on the same axes (Okabe & Ito, and darker shades of theirs).
+_COLOURS = ("#0072B2", "#D55E00"), ("#009E73", "#E69F00"), ("#CC79A7", "#8C3D6B"), ("#56B4E9", "#4D4D4D")
+# What is drawn reaches beyond the outermost nodes by this share of their distance.
+_MARGIN = 0.05
+# Labelled ticks that an asinh axis has room for, at column width.
+_MOST_TICKS = 8
+
+
+def axes_for(ax: Axes | None) -> tuple[Axes, int]:
+    """Return the axes, new ones if there are none, and how many spectra are on them."""
+    if ax is None:
+        try:
+            from matplotlib import pyplot
+        except ImportError as error:
+            msg = "`slq.plot` needs matplotlib: python -m pip install 'slq[plot]'"
+            raise ImportError(msg) from error
+        return pyplot.figure(figsize=(5.0, 3.2), layout="constrained").add_subplot(), 0
+    if not hasattr(ax, "fill_between"):
+        msg = f"`ax` must be matplotlib axes, got {type(ax).__name__}. Of a figure, take `figure.gca()`."
+        raise TypeError(msg)
+    return ax, _drawn(ax)
+
+
+def colours(rank: int, style: dict[str, Any]) -> tuple[Any, Any]:
+    """Take the colour out of `style` and return those of curve and stems; one that was asked for serves both."""
+    asked = style.pop("color", None) or style.pop("c", None)
+    return _COLOURS[rank % len(_COLOURS)] if asked is None else (asked, asked)
+
+
+def coordinate_on(axes: Axes, rank: int, spectrum: Spectrum, scale: Scale | Literal["auto"]) -> Coordinate:
+    """Return the coordinate of the axes; those without a spectrum or a scale of their own get the spectrum's."""
+    if axes.get_xscale() == "asinh":
+        return Coordinate("asinh", float(axes.xaxis.get_transform().linear_width))  # type: ignore[attr-defined]
+    if rank > 0:
+        return Coordinate("linear")
+    coordinate = spectrum.coordinate(scale)
+    if coordinate.scale == "asinh":
+        axes.set_xscale("asinh", linear_width=coordinate.unit)
+    return coordinate
+
+
+def grid(spectrum: Spectrum, coordinate: Coordinate, points: int) -> Floats:
+    """Return points over the spectrum with a margin, even in the coordinate."""
+    low, high = coordinate.forward(np.array([spectrum.nodes.min(), spectrum.nodes.max()]))
+    margin = _MARGIN * (high - low) or max(abs(low), 1.0)
+    return coordinate.inverse(np.linspace(low - margin, high + margin, points))
+
+
+def finish(axes: Axes, x: Floats, coordinate: Coordinate) -> Axes:
+    """Bound and label the eigenvalue axis, with ticks at eigenvalues, and show the legend."""
+    low, high = float(x[0]), float(x[-1])
+    if _drawn(axes) > 1:
+        low, high = min(low, axes.get_xlim()[0]), max(high, axes.get_xlim()[1])
+    axes.set_xlim(low, high)
+    if coordinate.scale == "asinh":
+        major, minor = _decades(low, high, coordinate)
+        axes.set_xticks(major, [_power(tick) for tick in major])
+        axes.set_xticks(minor, minor=True)
+    axes.set_xlabel("eigenvalue λ" if coordinate.scale == "linear" else f"eigenvalue λ  (s = {coordinate.unit:.2g})")
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        order = sorted(range(len(handles)), key=lambda i: not hasattr(handles[i], "get_xdata"))  # curves come first
+        handles, labels = [handles[i] for i in order], [labels[i] for i in order]
+        axes.legend(handles, labels, frameon=False, fontsize="x-small", handlelength=1.2, borderaxespad=0.2)
+    return axes
+
+
+def bound_heights(axes: Axes, floor: float) -> None:
+    """Let the height axis reach from the floor to a little above all that has been drawn."""
+    top = axes.dataLim.y1
+    if floor > 0:
+        axes.set_yscale("log")
+    axes.set_ylim(floor, top * (2.0 if floor > 0 else 1.05))
+
+
+def _drawn(axes: Axes) -> int:
+    return sum(line.get_gid() == CURVE for line in axes.lines)
+
+
+def _decades(low: float, high: float, coordinate: Coordinate) -> tuple[list[float], list[float]]:
+    """Return ticks of an asinh axis: zero and powers of ten as far as there is room, and the digits between them."""
+    largest = int(np.floor(np.log10(max(abs(low), abs(high)))))
+    smallest = int(np.floor(np.log10(coordinate.unit)))
+    powers = [10.0**k for k in range(largest, smallest - 1, -1)]
+    candidates = [0.0] + [sign * power for power in powers for sign in (1.0, -1.0)]
+    room = np.diff(coordinate.forward(np.array([low, high])))[0] / _MOST_TICKS
+    major: list[float] = []
+    for tick in candidates:
+        y = coordinate.forward(np.array([tick, *major]))
+        if low <= tick <= high and np.all(np.abs(y[1:] - y[0]) >= room):
+            major.append(tick)
+    between = {digit * tick for tick in candidates for digit in range(1, 10)}
+    return sorted(major), sorted(tick for tick in between - set(major) if low <= tick <= high)
+
+
+def _power(x: float) -> str:
+    """Write 0, 1 or a power of ten."""
+    if x == 0 or abs(x) == 1:
+        return f"{x:.0f}"
+    return f"${'-' if x < 0 else ''}10^{{{round(np.log10(abs(x)))}}}$"

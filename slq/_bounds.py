@@ -1,0 +1,162 @@
+"""What a run proves: edges of the spectrum, a bracket of the distribution function, the law of the sampling error.
+
+Every function takes Gauss rules or Lanczos coefficients on the host and spends no product. The statements hold for
+exact Lanczos coefficients of a symmetric matrix; callers widen them by the operator's noise floor and call them
+estimates where orthogonality was not enforced.
+
+Sources: van Dorsselaer, Hochstenbach & van der Vorst 1999, doi:10.1137/S0895479897331427 (edges); Chen, Trogdon & Ubaru
+2021, arXiv:2105.06595 (bracket); the residual bracket and the Kolmogorov limit are derived in docs/how_it_works.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import betaincinv, kolmogi
+
+from slq._arrays import Floats
+
+# The eigenvalue gap at x is not the nodes' gap; the factor covers the difference where nodes have converged.
+_TURN_SAFETY = 4.0
+# Bisections of an edge: to 1e-12 of the width of the spectrum.
+_HALVINGS = 40
+
+
+def upper_edges(nodes: Floats, beta: Floats, n: int, risk: float) -> Floats:
+    """Return, per probe, a bound that the largest eigenvalue exceeds with probability at most `risk`.
+
+    The next Lanczos vector is p(A) v with norm one and p(t) = prod (t - node) / prod beta, so |p(lambda)| |u^T v| <= 1
+    for the eigenvector u of lambda; and a random unit v has |u^T v| <= d with probability at most d sqrt(2 n / pi). The
+    bound is the t beyond the nodes with p(t) = 1 / d. Where the last beta is zero every eigenvalue that v touches is a
+    node, and the bound is the largest node.
+
+    Parameters
+    ----------
+    nodes, beta : ndarray, shape (k, m)
+        Gauss nodes and Lanczos coefficients of k sphere probes of the same length; the last beta is the residual norm.
+    n : int
+        Dimension.
+    risk : float
+        Probability of a false statement, per probe.
+    """
+    top = nodes.max(axis=1)
+    scale = np.maximum(top - nodes.min(axis=1), beta[:, -1])
+    with np.errstate(divide="ignore"):
+        limit = -np.log(risk * np.sqrt(np.pi / (2 * n))) + np.log(beta).sum(axis=1)
+    low, step = top.copy(), scale.copy()
+    while np.any(short := _log_product(low + step, nodes) < limit):
+        step = np.where(short, 2 * step, step)
+    for _ in range(_HALVINGS):
+        step = step / 2
+        low = np.where(_log_product(low + step, nodes) < limit, low + step, low)
+    return np.asarray(np.where(beta[:, -1] > 0, low + step, top))
+
+
+def certified_edges(
+    nodes: Floats, beta: Floats, lengths: npt.NDArray[np.intp], n: int, *, risk: float, noise: float
+) -> tuple[float, float]:
+    """Return (low, high) that contain all eigenvalues with probability at least 1 - risk: the best of all probes."""
+    share = risk / (2 * len(nodes))
+    lows, highs = [], []
+    for m in np.unique(lengths):
+        theta, b = nodes[lengths == m, :m], beta[lengths == m, :m]
+        highs.append(upper_edges(theta, b, n, share).min())
+        lows.append(-upper_edges(-theta, b, n, share).min())
+    return float(max(lows)) - noise, float(min(highs)) + noise
+
+
+def bracket_cdf(
+    x: Floats, nodes: Floats, weights: Floats, residuals: Floats, noise: float = 0.0
+) -> tuple[Floats, Floats]:
+    """Return bounds of v^T 1[A <= x] v for one probe, from its Gauss rule.
+
+    The tighter of two: Chebyshev-Markov-Stieltjes (all but the node at either side of x are certain), and
+    |Psi - G| <= D_b**2 + 2 D_a D_b (above) or D_a**2 + 2 D_a D_b (below) with the Gauss staircase G and
+    D = sum of sqrt(weight) residual / |x - node| over the nodes below (a) and above (b) x: quadratically small in a gap
+    once its two sides have converged.
+
+    Parameters
+    ----------
+    x : ndarray, shape (points,)
+        Ascending.
+    nodes, weights, residuals : ndarray, shape (m,)
+        One probe's rule, nodes ascending, residuals already widened by the noise floor.
+    noise : float
+        The noise floor. The coefficients belong to some A + E with |E| up to it; E turns the eigenvectors left of x
+        against those right of x by |E| / gap, and moves mass by as much (Davis & Kahan 1970, doi:10.1137/0707001).
+    """
+    middles = 0.5 * (nodes[1:] + nodes[:-1])
+    points = np.union1d(x, middles)  # the bracket is tightest between nodes, and the function is monotone
+    below = np.searchsorted(nodes, points, side="right")
+    mass = np.append(0.0, np.cumsum(weights))
+    staircase = mass[below]
+    low, high = mass[np.maximum(below - 1, 0)], mass[np.minimum(below + 1, len(nodes))]
+    distance = np.abs(points[:, None] - nodes)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.where(distance > residuals, np.sqrt(weights) * residuals / distance, np.inf)
+    terms = np.where(weights > 0, terms, 0.0)
+    left = nodes <= points[:, None]
+    d_a, d_b = np.where(left, terms, 0.0).sum(axis=1), np.where(left, 0.0, terms).sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        cross = np.nan_to_num(2 * d_a * d_b, nan=np.inf)
+    low = np.maximum(low, staircase - d_a**2 - cross)
+    high = np.minimum(high, staircase + d_b**2 + cross)
+    with np.errstate(divide="ignore"):
+        turned = np.pad(_TURN_SAFETY * noise / np.diff(nodes), 1)[below]
+    low, high = low - turned, high + turned
+    low, high = np.maximum.accumulate(low), np.minimum.accumulate(high[::-1])[::-1]
+    where = np.searchsorted(points, x)
+    return np.clip(low[where], 0.0, 1.0), np.clip(high[where], 0.0, 1.0)
+
+
+def kolmogorov_halfwidth(n: int, probes: int, confidence: float) -> float:
+    """Return the half-width of the band that holds the whole distribution function at once.
+
+    sqrt((n + 2) k / 2) (mean Psi - Phi) tends to a Brownian bridge in Phi for sphere probes, because the weights of
+    the eigenvectors are Dirichlet(1/2, ..., 1/2). Measured at n = 2000: the 95 % band covers 96 %.
+    """
+    if n <= 1:
+        return 0.0
+    return float(kolmogi(1 - confidence) * np.sqrt(2 / ((n + 2) * probes)))
+
+
+def beta_interval(low: float, high: float, n: int, probes: int, confidence: float) -> tuple[float, float]:
+    """Return an interval for the share p of eigenvalues in a set, from bounds on the probes' mean mass there.
+
+    One sphere probe's mass is Beta(n p / 2, n (1 - p) / 2), with variance 2 p (1 - p) / (n + 2); the mean of k is
+    taken as the Beta law with that variance over k. Inverted exactly, as Clopper and Pearson do for counts.
+    """
+    if n <= 1:
+        return low, high
+    size = (n + 2) * probes / 2 - 1
+    tail = (1 - confidence) / 2
+    return _share_with_tail(low, size, 1 - tail), _share_with_tail(high, size, tail)
+
+
+def wasserstein_bound(y: Floats, weights: Floats, low: float, high: float) -> float:
+    """Return a certain bound of the Wasserstein-1 distance between one probe's measure and its Gauss rule.
+
+    Follows from the Chebyshev-Markov-Stieltjes bracket, in any monotone coordinate y of the nodes; `low` and `high`
+    are the certified edges in that coordinate.
+    """
+    points = np.concatenate([[min(low, y[0])], y, [max(high, y[-1])]])
+    masses = np.concatenate([[0.0], weights, [0.0]])
+    return float(np.sum(np.maximum(masses[:-1], masses[1:]) * np.diff(points)))
+
+
+def _share_with_tail(mass: float, size: float, level: float) -> float:
+    """Solve P(Beta(size p, size (1 - p)) <= mass) = level for p."""
+    if mass <= 0 or mass >= 1:  # with probability one every eigenvalue has some weight
+        return float(np.clip(mass, 0, 1))
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        p = 0.5 * (low + high)
+        # The quantile at `level` grows with p: compare it with the observed mass.
+        low, high = (p, high) if betaincinv(size * p, size * (1 - p), level) < mass else (low, p)
+    return 0.5 * (low + high)
+
+
+def _log_product(t: Floats, nodes: Floats) -> Floats:
+    """Return log prod (t - node) for t beyond the nodes of each row."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(t[:, None] - nodes).sum(axis=1))

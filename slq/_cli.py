@@ -1,0 +1,78 @@
+"""The command `slq`: reads the command line, runs one verb, and turns every ending into an exit status.
+
+0 is success, 1 a check or a run that failed, 2 a command or an input that cannot be used, 130 an interruption. What
+the user can mend is told in one line on stderr, without a traceback. The verbs are in `_verbs`.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from slq._errors import RunError
+
+_FAILED, _UNUSABLE, _INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        What follows `slq`; by default what the process was started with.
+    """
+    sys.exit(_status(sys.argv[1:] if arguments is None else arguments))
+
+
+def _status(arguments: Sequence[str]) -> int:
+    """Return the exit status of a command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without ± and × still shows the rest
+    try:
+        from slq._verbs import command_of
+    except ImportError as error:
+        if (error.name or "").split(".")[0] == "slq":
+            raise
+        return _complain("the command line needs cyclopts: python -m pip install 'slq[cli]'", _UNUSABLE)
+    command = command_of(arguments)
+    return _complain(command, _UNUSABLE) if isinstance(command, str) else _run(command)
+
+
+def _run(command: Callable[[], object]) -> int:
+    """Run a verb; return its status, or the one that belongs to how it ended."""
+    try:
+        status = command()
+        sys.stdout.flush()
+    except RunError as error:
+        return _complain(str(error), _FAILED)
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        if isinstance(error, BrokenPipeError):
+            return _end_quietly()
+        return _complain(_plain(error), _UNUSABLE)
+    except KeyboardInterrupt as interrupt:
+        return _complain(f"interrupted{''.join(f': {a}' for a in interrupt.args)}", _INTERRUPTED)
+    return status if isinstance(status, int) else 0
+
+
+def _plain(error: Exception) -> str:
+    """Say an error without Python's brackets: `[Errno 2] No such file ...: 'x'` becomes `x: No such file ...`."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {(error.strerror or 'cannot be used').lower()}"
+    return str(error)
+
+
+def _complain(message: str, status: int) -> int:
+    sys.stderr.write(f"slq: {' '.join(message.split())}\n")
+    return status
+
+
+def _end_quietly() -> int:
+    """Whoever read our output has seen enough (`slq show x | head -1`): keep Python from complaining at exit."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

@@ -1,0 +1,167 @@
+"""Spectrum -> density: a kernel whose width follows the local spacing of the nodes.
+
+A fixed kernel wide enough for one part of a spectrum erases another. Here each node's Gaussian is as wide as its
+surroundings are resolved, in the coordinate of the picture; eigenvalues that stand alone are left out of the curve and
+returned as stems with their multiplicities. No product is spent: the nodes stay as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtri
+
+from slq._arrays import Floats
+from slq._coordinate import Coordinate
+from slq._estimates import Claim
+from slq._measure import Measure, ProbeMeasure, cell_widths
+
+# Kernel width as a share of the local spacing: a comb of Gaussians 0.75 spacings wide ripples by 2 exp(-2 pi^2 0.75^2),
+# 3e-5; and no wider than three residuals, the distance within which the eigenvalues are.
+_SPACING_SHARE = 0.75
+_RESIDUALS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Density:
+    """The smoothed density of eigenvalues, normalised so that curve and stems together have mass one.
+
+    Attributes
+    ----------
+    x : ndarray, shape (points,)
+        Eigenvalues at which the curve is given.
+    value : ndarray, shape (points,)
+        Share of the eigenvalues per unit of the coordinate: of x when `scale` is "linear", of asinh(x / unit) else.
+    low, high : ndarray, shape (points,)
+        Band at each point: sampling error by the law of the probes, and the change since three quarters of the steps.
+    width : ndarray, shape (points,)
+        Local kernel width (standard deviation), in units of x.
+    resolution : ndarray, shape (points,)
+        Distance of neighbouring nodes, in units of x: structure finer than this is not resolved.
+    stems : ndarray, shape (r, 2)
+        Eigenvalues that stand alone and the share of each, multiplicity / n.
+    scale : {"linear", "asinh"}
+        The coordinate.
+    unit : float
+        The s of asinh(x / s); 1 for the linear scale.
+    confidence : float
+        Of the band, at each point by itself.
+    claim : {"certified", "estimate"}
+        A smoothed curve is always an estimate.
+    """
+
+    x: Floats
+    value: Floats
+    low: Floats
+    high: Floats
+    width: Floats
+    resolution: Floats
+    stems: Floats
+    scale: str
+    unit: float
+    confidence: float
+    claim: Claim
+
+
+def density_of(
+    measure: Measure,
+    shorter: Measure,
+    coordinate: Coordinate,
+    x: Floats,
+    *,
+    alone: Floats,
+    width: float | None,
+    confidence: float,
+) -> Density:
+    """Return the density at ascending points.
+
+    Parameters
+    ----------
+    measure, shorter : Measure
+        From all steps and from three quarters of them.
+    coordinate : Coordinate
+        In which to smooth.
+    x : ndarray, shape (points,)
+        Points.
+    alone : ndarray of float, shape (r, 2)
+        Values and shares of the eigenvalues to leave out of the curve.
+    width : float, optional
+        A fixed kernel width in the coordinate, instead of the adaptive one.
+    confidence : float
+        Of the band.
+    """
+    y = coordinate.forward(x)
+    pixel = float(np.median(np.diff(y))) if y.size > 1 else 0.0
+    value, variance, sigma = _curve(measure, coordinate, y, alone[:, 0], width, pixel)
+    before, _, _ = _curve(shorter, coordinate, y, alone[:, 0], width, pixel)
+    sampling = ndtri((1 + confidence) / 2) * np.sqrt(variance)
+    half = sampling + np.abs(value - before)
+    slope = coordinate.slope(x)
+    return Density(
+        x,
+        value,
+        np.maximum(value - half, 0.0),
+        value + half,
+        sigma / slope,
+        resolution(measure, x),
+        alone,
+        coordinate.scale,
+        coordinate.unit,
+        confidence,
+        "estimate",
+    )
+
+
+def resolution(measure: Measure, x: Floats) -> Floats:
+    """Return the distance of the nodes around each point, averaged over probes; of the nearest two outside."""
+    rows = []
+    for probe in measure.probes:
+        gaps = np.diff(probe.nodes)
+        if gaps.size == 0:
+            rows.append(np.zeros_like(x))
+            continue
+        rows.append(gaps[np.clip(np.searchsorted(probe.nodes, x) - 1, 0, gaps.size - 1)])
+    return np.asarray(np.mean(rows, axis=0))
+
+
+def _curve(
+    measure: Measure, coordinate: Coordinate, y: Floats, alone: Floats, width: float | None, pixel: float
+) -> tuple[Floats, Floats, Floats]:
+    """Return value, variance and local kernel width at y."""
+    values, squares, widths = [], [], []
+    for probe in measure.probes:
+        nodes, shares, sigma = _kernels(probe, measure, coordinate, alone, width, pixel)
+        if nodes.size == 0:  # every eigenvalue stands alone
+            nodes, shares, sigma = np.zeros(1), np.zeros(1), np.full(1, max(pixel, 1.0))
+        kernel = np.exp(-0.5 * ((y[:, None] - nodes) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
+        values.append(kernel @ shares)
+        squares.append(kernel**2 @ shares)
+        widths.append(np.interp(y, nodes, sigma))
+    value = np.mean(values, axis=0)
+    size = (measure.n + 2) * len(measure.probes)
+    variance = 2 / size * np.maximum(np.mean(squares, axis=0) - value**2, 0.0)
+    return value, variance, np.mean(widths, axis=0)
+
+
+def _kernels(
+    probe: ProbeMeasure, measure: Measure, coordinate: Coordinate, alone: Floats, width: float | None, pixel: float
+) -> tuple[Floats, Floats, Floats]:
+    """Return centres, shares and widths of one probe's kernels, without the eigenvalues that stand alone."""
+    rest_share = measure.n_rest / measure.n
+    known_share = (1 - rest_share) * _shares(measure)
+    shares = np.where(probe.known, 0.0, probe.weights * (rest_share / max(probe.rest_mass, 1e-300)))
+    shares[probe.known] = known_share
+    tolerance = 2 * probe.residuals
+    keep = ~np.any(np.abs(probe.nodes[:, None] - alone) <= tolerance[:, None], axis=1)
+    nodes = coordinate.forward(probe.nodes[keep])
+    if width is not None:
+        return nodes, shares[keep], np.full(nodes.size, width)
+    a, b = cell_widths(nodes, np.full(nodes.size, np.inf))
+    spread = np.where(probe.known, np.inf, _RESIDUALS * probe.residuals * coordinate.slope(probe.nodes))[keep]
+    return nodes, shares[keep], np.maximum(np.minimum(_SPACING_SHARE * (a + b), spread), max(pixel, 1e-300))
+
+
+def _shares(measure: Measure) -> Floats:
+    total = measure.multiplicities.sum()
+    return measure.multiplicities / total if total else np.zeros(0)

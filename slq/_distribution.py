@@ -1,0 +1,112 @@
+"""Questions to the estimated distribution: its function, quantiles, counts, distances, each with a valid interval.
+
+Two errors are added: what the steps leave open (a bracket that holds for certain) and what the probes leave open (the
+Kolmogorov law for whole curves, the Beta law for single sets).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from slq._arrays import Floats
+from slq._bounds import beta_interval, kolmogorov_halfwidth
+from slq._coordinate import Coordinate
+from slq._estimates import Band, Claim, ErrorParts, Estimate
+from slq._measure import Measure
+
+
+def cdf(measure: Measure, x: Floats, coordinate: Coordinate, confidence: float, certified: bool) -> Band:
+    """Return the distribution function with its simultaneous band, at points in any order."""
+    order = np.argsort(x, kind="stable")
+    value, low, high = (np.empty_like(x) for _ in range(3))
+    value[order], low[order], high[order] = band(measure, x[order], coordinate, confidence)
+    return Band(x, value, low, high, confidence, _claim(certified))
+
+
+def band(measure: Measure, x: Floats, coordinate: Coordinate, confidence: float) -> tuple[Floats, Floats, Floats]:
+    """Return value, low and high of the distribution function at ascending points."""
+    n, rest = measure.n, measure.n_rest
+    half = kolmogorov_halfwidth(rest, len(measure.probes), confidence)
+    lower, upper = measure.bracket(x)
+    inside_low, inside_high = x < measure.edges[1], x >= measure.edges[0]
+    low = np.where(inside_low, np.maximum(lower - half, 0.0), 1.0)
+    high = np.where(inside_high, np.minimum(upper + half, 1.0), 0.0)
+    low = (measure.known_up_to(x, 1.0) + rest * low) / n
+    high = (measure.known_up_to(x, -1.0) + rest * high) / n
+    return np.clip(measure.cdf(x, coordinate), low, high), low, high
+
+
+def quantile(measure: Measure, q: Floats, coordinate: Coordinate, confidence: float, certified: bool) -> Band:
+    """Return quantiles by inverting the distribution function and its band."""
+    if np.any((q <= 0) | (q >= 1)):
+        msg = f"`q` must lie strictly between 0 and 1, got {q[(q <= 0) | (q >= 1)][0]:g}. `edges` bounds the extremes."
+        raise ValueError(msg)
+    points = _fine_points(measure, coordinate)
+    value, low, high = band(measure, points, coordinate, confidence)
+    # The band of the function, read sideways: where its upper curve reaches q the quantile cannot be smaller.
+    value_at, low_at, high_at = (points[_first_reach(curve, q)] for curve in (value, high, low))
+    return Band(q, value_at, np.minimum(low_at, value_at), np.maximum(high_at, value_at), confidence, _claim(certified))
+
+
+def count(measure: Measure, a: float, b: float, coordinate: Coordinate, confidence: float, certified: bool) -> Estimate:
+    """Return the number of eigenvalues in (a, b]."""
+    if not a < b:
+        msg = f"`a` must be smaller than `b`, got a = {a:g}, b = {b:g}. The interval is (a, b]."
+        raise ValueError(msg)
+    ends = np.array([a, b])
+    known, rest = measure.known_up_to(ends), measure.n_rest
+    curve = measure.cdf(ends, coordinate) * measure.n
+    value = curve[1] - curve[0]
+    sure = max(measure.known_up_to(ends, 1.0)[1] - measure.known_up_to(ends, -1.0)[0], 0.0)
+    possible = measure.known_up_to(ends, -1.0)[1] - measure.known_up_to(ends, 1.0)[0]
+    lower, upper = measure.bracket(ends)
+    masses = (float(np.clip(lower[1] - upper[0], 0, 1)), float(np.clip(upper[1] - lower[0], 0, 1)))
+    shares = beta_interval(*masses, rest, len(measure.probes), confidence)
+    # A count is an integer: an interval of shares holds only the integers inside it.
+    low = sure + max(np.ceil(rest * shares[0] - 1e-6), 0.0)
+    high = possible + np.floor(rest * shares[1] + 1e-6)
+    middle = float(np.clip((value - (known[1] - known[0])) / max(rest, 1), *masses))
+    free = beta_interval(middle, middle, rest, len(measure.probes), confidence)
+    parts = ErrorParts(rest * (free[1] - free[0]) / 2, rest * (masses[1] - masses[0]) / 2, (possible - sure) / 2)
+    return Estimate(float(np.clip(value, low, high)), float(low), float(high), parts, confidence, _claim(certified))
+
+
+def distance(
+    one: Measure, two: Measure, metric: Literal["wasserstein", "kolmogorov"], coordinate: Coordinate, confidence: float
+) -> Estimate:
+    """Return the distance of two estimated distribution functions over the union of their supports."""
+    if metric not in ("wasserstein", "kolmogorov"):
+        msg = f"`metric` must be 'wasserstein' or 'kolmogorov', got {metric!r}."
+        raise ValueError(msg)
+    x = np.union1d(_fine_points(one, coordinate), _fine_points(two, coordinate))
+    curves = [band(m, x, coordinate, confidence) for m in (one, two)]
+    difference = np.abs(curves[0][0] - curves[1][0])
+    # Nowhere can the true functions differ by less than the gap between the bands, or by more than their hull.
+    least = np.maximum(np.maximum(curves[0][1] - curves[1][2], curves[1][1] - curves[0][2]), 0.0)
+    most = np.maximum(curves[0][2] - curves[1][1], curves[1][2] - curves[0][1])
+    value, low, high = (_norm(d, x, metric) for d in (difference, least, most))
+    return Estimate(value, low, high, ErrorParts((high - low) / 2, 0.0, 0.0), confidence, "estimate")
+
+
+def _norm(difference: Floats, x: Floats, metric: str) -> float:
+    return float(np.trapezoid(difference, x)) if metric == "wasserstein" else float(difference.max())
+
+
+def _fine_points(measure: Measure, coordinate: Coordinate, points: int = 4001) -> Floats:
+    """Return ascending points over the certified support, with every jump of the distribution function among them."""
+    nodes = np.concatenate([p.nodes for p in measure.probes] + [measure.values])
+    y = coordinate.forward(np.array([*measure.edges, nodes.min(), nodes.max()]))
+    grid = coordinate.inverse(np.linspace(y.min(), y.max(), points))
+    jumps = [measure.values - measure.residuals, measure.values, measure.values + measure.residuals]
+    before = np.nextafter(nodes, -np.inf)
+    return np.unique(np.concatenate([grid, nodes, before, *jumps]))
+
+
+def _first_reach(curve: Floats, q: Floats) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+    return np.minimum(np.searchsorted(np.maximum.accumulate(curve), q), curve.size - 1)
+
+
+def _claim(certified: bool) -> Claim:
+    return "certified" if certified else "estimate"

@@ -1,0 +1,284 @@
+"""The driver: a tolerance goes in, as few products as it needs come out as a Spectrum.
+
+1. The first probes advance in chunks of steps until the quadrature error is below two thirds of the tolerance and the
+   outliers that show are resolved.
+2. More probes are run to the same length until the sampling error fits into what is left; or, for a small operator,
+   the first probes go on until every eigenvalue is resolved, where that costs less.
+3. The products are tested for symmetry and repeatability, and what was seen becomes the noise floor.
+With both probes= and steps= given, exactly those are run.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from slq import _arrays, _probes
+from slq._operators import as_operator
+from slq._probes import Kind, Seed
+from slq._session import Callback, Session, choose
+from slq._spectrum import Spectrum
+
+# Share of the tolerance that the quadrature error may take; a probe costs all its steps again, so the larger one.
+_QUADRATURE_SHARE = 2 / 3
+# Steps between looks at the error: looking costs milliseconds, products may cost microseconds.
+_CHUNK = 8
+# Where single eigenvalues show but are not resolved, up to this many times the steps are spent on them.
+_PATIENCE = 2.0
+
+
+def spectrum(
+    A: Any,
+    /,
+    *,
+    tol: float = 0.01,
+    probes: int | None = None,
+    steps: int | None = None,
+    rng: Seed = None,
+    kind: Kind = "sphere",
+    reorth: Literal["auto", "full", "none"] = "auto",
+    dtype: Any = None,
+    batch: int | Literal["auto"] = "auto",
+    confidence: float = 0.95,
+    max_products: int | None = None,
+    memory: float | None = None,
+    progress: bool = False,
+    callback: Callback | None = None,
+) -> Spectrum:
+    """Estimate the spectrum of a symmetric operator by stochastic Lanczos quadrature.
+
+    Random unit vectors are taken through Lanczos in lock-step; the small tridiagonal matrices give quadrature rules
+    that stand for the distribution of eigenvalues. Costs `probes * steps` products, plus one or two that test symmetry
+    and repeatability, and memory for `batch * steps` vectors with full re-orthogonalisation, for about four per
+    probe without.
+
+    Parameters
+    ----------
+    A : operator
+        Anything that `slq.as_operator` takes: matrix, sparse matrix, LinearOperator, Hessian, callable.
+    tol : float, default 0.01
+        Error to aim for: Wasserstein-1 distance between the estimated and the true distribution of eigenvalues, in the
+        display coordinate (linear, or asinh where far outliers squeeze the bulk), as a share of its range.
+    probes, steps : int, optional
+        Fix the number of start vectors, of Lanczos steps, or both; what is not fixed follows from `tol`.
+    rng : int, numpy.random.Generator or None
+        Seed. The same integer gives the same probes on every array library, batch size and device.
+    kind : {"sphere", "rademacher"}, default "sphere"
+        Law of the start vectors. The bands of distribution and counts hold for sphere probes; Rademacher ones give
+        traces less scatter, and the first is a sphere probe then too, to certify the edges.
+    reorth : {"auto", "full", "none"}, default "auto"
+        Keep all Krylov vectors and stay orthogonal to them, or not. "auto" does where it fits into memory and its time
+        is bearable beside the products'. Without it every claim is an estimate.
+    dtype : dtype, optional
+        Of the Krylov vectors; by default the operator's, at least float32.
+    batch : int or "auto"
+        Probes multiplied at once.
+    confidence : float, default 0.95
+        Of all intervals.
+    max_products : int, optional
+        Never multiply more columns than this.
+    memory : float, optional
+        Bytes that Krylov vectors may take; half of what is free by default.
+    progress : bool, default False
+        Show a progress bar on stderr (needs tqdm).
+    callback : callable, optional
+        Called with the partial Spectrum after every chunk; return True to stop.
+
+    Returns
+    -------
+    Spectrum
+        Of a few kilobytes; ask it for density, distribution, counts, traces, without further products.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of range or `A` is no real symmetric operator.
+    RunError
+        If a product is not finite, of the wrong shape or raises, or `callback` raises; `.partial` holds what was done.
+
+    Warns
+    -----
+    SlqWarning
+        If the operator is measurably asymmetric or its products do not repeat.
+
+    References
+    ----------
+    Ghorbani, Krishnan & Xiao 2019, arXiv:1901.10159. Lin, Saad & Yang 2016, doi:10.1137/130934283. Chen, Trogdon &
+    Ubaru 2021, arXiv:2105.06595.
+
+    Examples
+    --------
+    >>> import slq
+    >>> operator, law = slq.gallery.semicircle(1000)
+    >>> s = slq.spectrum(operator, probes=4, steps=30, rng=0)
+    >>> band = s.cdf(0.0)
+    >>> bool(band.low[0] <= law.cdf(0.0) <= band.high[0])
+    True
+    """
+    _validate_tolerance(tol)
+    session = open_session(
+        A,
+        probes=probes,
+        steps=steps,
+        rng=rng,
+        kind=kind,
+        reorth=reorth,
+        dtype=dtype,
+        batch=batch,
+        confidence=confidence,
+        max_products=max_products,
+        memory=memory,
+        progress=progress,
+        callback=callback,
+    )
+    with session:
+        status = _run(session, tol=tol, fixed_probes=probes is not None, fixed_steps=steps is not None)
+    return session.result(status)
+
+
+def open_session(
+    A: Any,
+    /,
+    *,
+    probes: int | None = None,
+    steps: int | None = None,
+    first: int | None = None,
+    rng: Seed = None,
+    kind: Kind = "sphere",
+    reorth: Literal["auto", "full", "none"] = "auto",
+    dtype: Any = None,
+    batch: int | Literal["auto"] = "auto",
+    confidence: float = 0.95,
+    max_products: int | None = None,
+    memory: float | None = None,
+    progress: bool = False,
+    callback: Callback | None = None,
+) -> Session:
+    """Check the arguments of `spectrum` and decide what can be decided before the first product.
+
+    `first` is the number of probes to begin with where `probes` leaves it open.
+    """
+    _validate(
+        probes=probes,
+        steps=steps,
+        confidence=confidence,
+        batch=batch,
+        max_products=max_products,
+        reorth=reorth,
+        kind=kind,
+        memory=memory,
+    )
+    operator = as_operator(A)
+    vectors = _arrays.working_dtype(operator.dtype if dtype is None else dtype, operator.xp)
+    free = _arrays.free_memory(operator.xp, operator.device) / 2 if memory is None else memory
+    choice = choose(
+        operator.n,
+        probes=probes,
+        steps=steps,
+        first=first,
+        reorth=reorth,
+        batch=batch,
+        room=int(free // (operator.n * _arrays.itemsize(vectors))),
+    )
+    return Session(
+        operator,
+        choice,
+        seed=_probes.seed_from(rng),
+        kind=kind,
+        dtype=vectors,
+        confidence=confidence,
+        callback=callback,
+        max_products=max_products,
+        show_progress=progress,
+    )
+
+
+def _run(session: Session, *, tol: float, fixed_probes: bool, fixed_steps: bool) -> str:
+    """Spend the products; return in words why it ended."""
+    runs = session.runs
+    runs.open(session.width)
+    ended = _grow_steps(session, tol=tol, fixed=fixed_steps)
+    if ended:
+        return ended
+    if runs.probes < session.choice.probes and not session.add_probes(session.choice.probes):
+        return session.why_stopped
+    if fixed_probes:
+        return "as asked" if fixed_steps else "tolerance of the steps met, probes as asked"
+    while True:
+        budget = session.partial().error
+        left = tol - budget.quadrature - budget.numeric
+        if budget.sampling <= max(left, 0.0):
+            return "tolerance met"
+        if left <= 0:
+            return "the steps asked for do not reach the tolerance" if fixed_steps else "noise floor reached"
+        wanted = int(np.ceil(runs.probes * (budget.sampling / left) ** 2))
+        if not session.add_probes(max(wanted, runs.probes + 1)):
+            return session.why_stopped
+
+
+def _grow_steps(session: Session, *, tol: float, fixed: bool) -> str | None:
+    """Advance the first batch until the quadrature error is small; a text says why the whole run ends here."""
+    runs, most = session.runs, session.choice.steps
+    enough = None  # steps at which the error was small enough first
+    while not runs.finished and runs.steps < most:
+        if not session.advance(min(most - runs.steps, _CHUNK if fixed else max(_CHUNK, runs.steps // 4))):
+            return session.why_stopped
+        if fixed:
+            continue
+        partial = session.partial()
+        budget = partial.error
+        if budget.numeric >= tol:
+            return "noise floor reached"
+        if budget.quadrature <= _QUADRATURE_SHARE * tol:
+            enough = enough or runs.steps
+            resolving = partial.unresolved_outliers > 0 and runs.steps < _PATIENCE * enough
+            left = max(tol - budget.quadrature - budget.numeric, tol / 3)
+            wanted = runs.probes * (budget.sampling / left) ** 2
+            if not resolving and not session.resolving_is_cheaper(wanted):
+                return None
+    if fixed or runs.finished or most >= session.operator.n:
+        return None
+    return "memory for Krylov vectors used up"
+
+
+def _validate_tolerance(tol: float) -> None:
+    if not 0 < tol < 1:
+        msg = f"`tol` must lie strictly between 0 and 1, got {tol}: it is a share of the spectrum's range."
+        raise ValueError(msg)
+
+
+def _validate(
+    *,
+    probes: int | None,
+    steps: int | None,
+    confidence: float,
+    batch: int | str,
+    max_products: int | None,
+    reorth: str,
+    kind: str,
+    memory: float | None,
+) -> None:
+    if not 0.5 <= confidence < 1:
+        hint = f" Did you mean {confidence / 100:g}?" if 50 <= confidence < 100 else ""
+        msg = f"`confidence` must lie in [0.5, 1), got {confidence}.{hint}"
+        raise ValueError(msg)
+    for name, value in (("probes", probes), ("steps", steps), ("batch", batch), ("max_products", max_products)):
+        if value is None or value == "auto":
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+            msg = f"`{name}` must be an integer, got {value!r}."
+            raise TypeError(msg)
+        if value < 1:
+            msg = f"`{name}` must be at least 1, got {value}."
+            raise ValueError(msg)
+    for name, value, allowed in (
+        ("reorth", reorth, ("auto", "full", "none")),
+        ("kind", kind, ("sphere", "rademacher")),
+    ):
+        if value not in allowed:
+            msg = f"`{name}` must be one of {', '.join(map(repr, allowed))}, got {value!r}."
+            raise ValueError(msg)
+    if memory is not None and not memory > 0:
+        msg = f"`memory` must be a positive number of bytes, got {memory}."
+        raise ValueError(msg)

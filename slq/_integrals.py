@@ -1,0 +1,311 @@
+"""tr f(A) from a run: the value, a bracket by Gauss and Gauss-Radau rules, and the law of the sampling error.
+
+Where the signs of f's high derivatives are known, Gauss and Gauss-Radau rules bound each probe's v^T f(A) v from both
+sides (Golub & Meurant 2010, theorems 6.3 to 6.5); for any other f the quadrature error is extrapolated and the result
+is called an estimate. The sampling part uses the known law of sphere probes, so one probe has an interval too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.special import stdtrit
+
+from slq._arrays import Floats
+from slq._estimates import Claim, ErrorParts, Estimate
+from slq._lanczos import Tridiagonal
+from slq._measure import Measure, ProbeMeasure
+from slq._probes import Kind
+from slq._quadrature import eigen_tridiagonal, radau
+
+Function = Callable[[Floats], Floats]
+Name = Literal["identity", "square", "log", "inverse", "sqrt", "exp", "entropy"]
+
+# From so many Rademacher probes on, their own scatter is used; fewer fall back on the sphere law, an upper bound.
+_PROBES_FOR_STUDENT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Integrand:
+    """A function with what is known of its derivatives on its domain.
+
+    Attributes
+    ----------
+    f : callable
+        Vectorised function.
+    even, odd : {-1, 0, 1}
+        Sign of all derivatives of even (odd) order from 2 (3) on; 0 unknown.
+    positive : bool
+        Whether the domain is x > 0.
+    degree : int
+        Degree, for a polynomial; -1 else.
+    name : str
+        For messages.
+    """
+
+    f: Function
+    even: int = 0
+    odd: int = 0
+    positive: bool = False
+    degree: int = -1
+    name: str = "f"
+
+    @property
+    def bracketed(self) -> bool:
+        """Whether quadrature rules bound its integral from both sides."""
+        return self.odd != 0 or self.degree >= 0
+
+
+KNOWN: dict[str, Integrand] = {
+    "identity": Integrand(lambda x: np.asarray(x, dtype=np.float64), degree=1, name="x"),
+    "square": Integrand(np.square, degree=2, name="x**2"),
+    "log": Integrand(np.log, -1, 1, positive=True, name="log"),
+    "inverse": Integrand(np.reciprocal, 1, -1, positive=True, name="1/x"),
+    "sqrt": Integrand(np.sqrt, -1, 1, positive=True, name="sqrt"),
+    "exp": Integrand(np.exp, 1, 1, name="exp"),
+    "entropy": Integrand(lambda x: -x * np.log(x), -1, 1, positive=True, name="-x log x"),
+}
+_UFUNCS: dict[Function, str] = {
+    np.log: "log",
+    np.reciprocal: "inverse",
+    np.sqrt: "sqrt",
+    np.exp: "exp",
+    np.square: "square",
+    np.positive: "identity",
+}
+
+
+def integrand_of(f: Function | Name) -> Integrand:
+    """Return `f` with what is known of it: names and NumPy functions are recognised, other callables are taken bare."""
+    if isinstance(f, str):
+        if f not in KNOWN:
+            msg = f"`f` must be a callable or one of {', '.join(KNOWN)}, got {f!r}."
+            raise ValueError(msg)
+        return KNOWN[f]
+    name = _UFUNCS.get(f) if getattr(f, "__hash__", None) else None
+    return KNOWN[name] if name else Integrand(f)
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Mean and central moments of f over the eigenvalues that are not known, by one rule per probe."""
+
+    means: Floats
+    second: float
+    third: float
+    fourth: float
+
+    @property
+    def mean(self) -> float:
+        """Mean over the probes."""
+        return float(self.means.mean())
+
+
+def trace_estimate(
+    measure: Measure,
+    T: Tridiagonal,
+    integrand: Integrand,
+    *,
+    kind: Kind,
+    noise: float,
+    confidence: float,
+    certified: bool,
+    lower: float | None = None,
+) -> Estimate:
+    """Return tr f(A) with its interval.
+
+    Parameters
+    ----------
+    measure : Measure
+        What is known and what each probe saw of the rest.
+    T : Tridiagonal
+        The run's coefficients, for rules with prescribed nodes.
+    integrand : Integrand
+        The function.
+    kind : {"sphere", "rademacher"}
+        Law of the probes.
+    noise : float
+        Absolute noise floor of eigenvalues.
+    confidence : float
+        Of the interval.
+    certified : bool
+        Whether the run's coefficients are trusted to rounding.
+    lower : float, optional
+        A bound below all eigenvalues that the caller knows.
+    """
+    _require_domain(measure, integrand, noise, lower)
+    known = float(np.sum(measure.multiplicities * integrand.f(measure.values)))
+    slack = _numeric(measure, integrand, noise)
+    if measure.n_rest == 0:
+        return Estimate(
+            known,
+            known - slack,
+            known + slack,
+            ErrorParts(0.0, 0.0, slack),
+            confidence,
+            "certified" if certified else "estimate",
+        )
+    under, gauss, over = _three_rules(measure, T, integrand, lower)
+    below, _ = _sampling(under, measure.n_rest, kind, confidence)
+    _, above = _sampling(over, measure.n_rest, kind, confidence)
+    size = measure.n_rest
+    value = known + size * float(np.clip(gauss.mean, under.mean, over.mean))
+    low, high = known + size * (under.mean - below) - slack, known + size * (over.mean + above) + slack
+    parts = ErrorParts(size * (below + above) / 2, size * (over.mean - under.mean) / 2, slack)
+    claim: Claim = "certified" if certified and integrand.bracketed else "estimate"
+    return Estimate(value, low, high, parts, confidence, claim)
+
+
+def left_end(measure: Measure, integrand: Integrand, lower: float | None) -> float:
+    """Return where the spectrum begins: its certified edge or what the caller knows, and for log and its like rounding.
+
+    A matrix stored in float64 does not determine eigenvalues below a rounding of its norm; a positive definite one
+    is taken to have none there.
+    """
+    edge = measure.edges[0] if lower is None else max(measure.edges[0], lower)
+    if not integrand.positive:
+        return edge
+    return max(edge, np.finfo(np.float64).eps * max(abs(measure.edges[0]), abs(measure.edges[1])))
+
+
+def _three_rules(
+    measure: Measure, T: Tridiagonal, integrand: Integrand, known_lower: float | None
+) -> tuple[Moments, Moments, Moments]:
+    """Return moments by a rule from below, the Gauss rule, and a rule from above."""
+    gauss = [(p.nodes, p.weights) for p in measure.probes]
+    if not integrand.bracketed:
+        return _extrapolated(measure, T, integrand, gauss)
+    if 0 <= integrand.degree < 2 * min(T.lengths):
+        moments = _moments(measure, gauss, integrand.f)
+        return moments, moments, moments
+    start = left_end(measure, integrand, known_lower)
+    rows = [(T.alpha[i, :m], T.beta[i, :m]) for i, m in enumerate(T.lengths)]
+    left = [_radau_outside(a, b, min(start, p.nodes[0]), p) for (a, b), p in zip(rows, measure.probes, strict=True)]
+    right = [
+        _radau_outside(a, b, max(measure.edges[1], p.nodes[-1]), p)
+        for (a, b), p in zip(rows, measure.probes, strict=True)
+    ]
+    rules = {
+        name: _moments(measure, rule, integrand.f)
+        for name, rule in (("gauss", gauss), ("left", left), ("right", right))
+    }
+    lower = [
+        name
+        for name, sign in (("gauss", integrand.even), ("left", integrand.odd), ("right", -integrand.odd))
+        if sign > 0
+    ]
+    upper = [
+        name
+        for name, sign in (("gauss", -integrand.even), ("left", -integrand.odd), ("right", integrand.odd))
+        if sign > 0
+    ]
+    return (
+        max((rules[name] for name in lower), key=lambda m: m.mean),
+        rules["gauss"],
+        min((rules[name] for name in upper), key=lambda m: m.mean),
+    )
+
+
+def _extrapolated(
+    measure: Measure, T: Tridiagonal, integrand: Integrand, gauss: list[tuple[Floats, Floats]]
+) -> tuple[Moments, Moments, Moments]:
+    """Judge the quadrature error by twice the change from three quarters of the steps."""
+    here = _moments(measure, gauss, integrand.f)
+    shorter = []
+    for i, m in enumerate(T.lengths):
+        short = m if T.beta[i, m - 1] == 0 else max(1, (3 * m) // 4)
+        theta, vectors = eigen_tridiagonal(T.alpha[i, :short], T.beta[i, : short - 1])
+        shorter.append((theta, vectors[0] ** 2))
+    plain = np.array([w @ integrand.f(x) for x, w in gauss]) - np.array([w @ integrand.f(x) for x, w in shorter])
+    change = 2 * abs(float(np.mean(plain / [p.rest_mass for p in measure.probes])))
+    return (
+        Moments(here.means - change, here.second, here.third, here.fourth),
+        here,
+        Moments(here.means + change, here.second, here.third, here.fourth),
+    )
+
+
+def _radau_outside(alpha: Floats, beta: Floats, node: float, probe: ProbeMeasure) -> tuple[Floats, Floats]:
+    """Return the Radau rule, or the Gauss rule where the probe's space is invariant or the node is a Ritz value."""
+    if beta[-1] == 0 or np.any(probe.nodes == node):
+        return probe.nodes, probe.weights
+    return radau(alpha, beta, node)
+
+
+def _moments(measure: Measure, rules: list[tuple[Floats, Floats]], f: Function) -> Moments:
+    """Return the moments of f over the rest: each rule's integral less what the known eigenvalues contribute.
+
+    The rest is normalised per probe: a sphere probe's is then a Dirichlet sample of its own, and a Rademacher probe's
+    loses the scatter of its mass for a bias of order 1 / n.
+    """
+    means, raws = [], []
+    for probe, (nodes, weights) in zip(measure.probes, rules, strict=True):
+        known_weights, known_values = probe.weights[probe.known], f(probe.nodes[probe.known])
+        values, mass = f(nodes), probe.rest_mass
+        means.append((weights @ values - known_weights @ known_values) / mass)
+        raws.append((values, weights / mass, known_values, known_weights / mass))
+    centre = float(np.mean(means))
+
+    def central(power: int) -> float:
+        total = np.mean([w @ (v - centre) ** power - kw @ (kv - centre) ** power for v, w, kv, kw in raws])
+        return float(total)
+
+    second = max(central(2), 0.0)
+    return Moments(np.array(means), second, central(3), max(central(4), second**2))
+
+
+def _sampling(moments: Moments, n: int, kind: Kind, confidence: float) -> tuple[float, float]:
+    """Return the half-widths below and above for the mean of f over n eigenvalues.
+
+    One sphere probe has variance 2 Var(f) / (n + 2), with Var over the eigenvalues. Var is itself an estimate: its
+    scatter gives the degrees of freedom k n / (kurtosis - 1) of a Student law, and its correlation with the mean (both
+    grow when a large f is over-represented) shifts the interval by the second term of the Edgeworth expansion of the
+    studentised mean, g c (z**2 + 2) / 6 standard errors with skewness g and c**2 = 2 / (k (n + 2)).
+    """
+    k = len(moments.means)
+    if kind == "rademacher" and k >= _PROBES_FOR_STUDENT:
+        half = float(stdtrit(k - 1, (1 + confidence) / 2) * moments.means.std(ddof=1) / np.sqrt(k))
+        return half, half
+    if moments.second == 0:
+        return 0.0, 0.0
+    c = np.sqrt(2 / (k * (n + 2)))
+    freedom = k * n / max(moments.fourth / moments.second**2 - 1, 1e-12)
+    z = float(stdtrit(max(freedom, 1.0), (1 + confidence) / 2))
+    standard_error = c * np.sqrt(moments.second)
+    skewness = moments.third / moments.second**1.5
+    shift = float(np.clip(skewness * c * (z**2 + 2) / 6, -z / 2, z / 2))
+    return float(standard_error * (z - shift)), float(standard_error * (z + shift))
+
+
+def _numeric(measure: Measure, integrand: Integrand, noise: float) -> float:
+    """Return n times the mean change of f when every node moves by the noise floor."""
+    total = float(np.sum(measure.multiplicities * _change(integrand, measure.values, noise)))
+    if measure.n_rest > 0:
+        rests = [probe.rest() for probe in measure.probes]
+        total += measure.n_rest * float(np.mean([w @ _change(integrand, x, noise) for x, w in rests]))
+    return total
+
+
+def _change(integrand: Integrand, x: Floats, noise: float) -> Floats:
+    near = np.maximum(x - noise, x / 2) if integrand.positive else x - noise
+    return np.asarray(
+        np.maximum(np.abs(integrand.f(x + noise) - integrand.f(x)), np.abs(integrand.f(near) - integrand.f(x)))
+    )
+
+
+def _require_domain(measure: Measure, integrand: Integrand, noise: float, lower: float | None) -> None:
+    smallest = min(float(p.nodes[0]) for p in measure.probes)
+    if lower is not None and lower > smallest + noise:
+        msg = f"`lower` = {lower:g} is no lower bound: an eigenvalue is at most {smallest:.6g} (certain, to rounding)."
+        raise ValueError(msg)
+    if integrand.positive and smallest <= noise:
+        suggestion = max(-2 * measure.edges[0], 2 * noise) or 1.0
+        msg = (
+            f"`{integrand.name}` needs a positive definite A, but the smallest eigenvalue is at most {smallest:.6g} "
+            f"(certain, to rounding) and at least {measure.edges[0]:.6g}. Ask for A + shift * I with `shift=` above "
+            f"{-measure.edges[0]:.3g}, for example shift={suggestion:.2g}, or check the sign of A."
+        )
+        raise ValueError(msg)

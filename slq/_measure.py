@@ -1,0 +1,181 @@
+"""Rules of k probes -> one estimated distribution of the eigenvalues: what is known exactly, and the rest.
+
+Resolved eigenvalues count with their multiplicity. The rest of each probe's measure, normalised, is a Dirichlet sample
+of the remaining eigenvalues. Every question (distribution, count, density, trace) is answered from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.interpolate import PchipInterpolator
+
+from slq._arrays import Floats
+from slq._bounds import bracket_cdf
+from slq._coordinate import Coordinate
+from slq._outliers import Resolved
+from slq._quadrature import Rule
+
+# A node's mass is spread no further than this many residuals: a converged node is a jump.
+_SPREAD = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeMeasure:
+    """What one probe saw.
+
+    Attributes
+    ----------
+    nodes, weights, residuals : ndarray, shape (m,)
+        Its Gauss rule without weightless nodes; residuals include the noise floor.
+    noise : float
+        The noise floor of eigenvalues.
+    known : ndarray of bool, shape (m,)
+        Which nodes are resolved eigenvalues of known multiplicity.
+    """
+
+    nodes: Floats
+    weights: Floats
+    residuals: Floats
+    known: npt.NDArray[np.bool_]
+    noise: float
+
+    @property
+    def rest_mass(self) -> float:
+        """Weight of the nodes that are not known."""
+        return float(self.weights[~self.known].sum())
+
+    def rest(self) -> tuple[Floats, Floats]:
+        """Return nodes and normalised weights of what is not known."""
+        return self.nodes[~self.known], self.weights[~self.known] / self.rest_mass
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """The estimated distribution of n eigenvalues.
+
+    Attributes
+    ----------
+    n : int
+        Dimension.
+    values : ndarray, shape (r,)
+        Resolved eigenvalues of known multiplicity, ascending.
+    residuals : ndarray, shape (r,)
+        How far off they can be.
+    multiplicities : ndarray of int, shape (r,)
+        How often each occurs.
+    probes : tuple of ProbeMeasure
+        One per probe.
+    edges : tuple of float
+        Certified (low, high).
+    """
+
+    n: int
+    values: Floats
+    residuals: Floats
+    multiplicities: npt.NDArray[np.intp]
+    probes: tuple[ProbeMeasure, ...]
+    edges: tuple[float, float]
+
+    @property
+    def n_rest(self) -> int:
+        """Number of eigenvalues that are not known one by one."""
+        return self.n - int(self.multiplicities.sum())
+
+    def known_up_to(self, x: Floats, shift: float = 0.0) -> Floats:
+        """Return the number of known eigenvalues at or below x, each moved up by `shift` residuals."""
+        moved = self.values + shift * self.residuals
+        order = np.argsort(moved)
+        total = np.append(0, np.cumsum(self.multiplicities[order]))
+        return np.asarray(total[np.searchsorted(moved[order], x, side="right")], dtype=np.float64)
+
+    def cdf(self, x: Floats, coordinate: Coordinate) -> Floats:
+        """Return the estimated share of eigenvalues at or below x."""
+        count = self.known_up_to(x)
+        if self.n_rest > 0:
+            y = coordinate.forward(x)
+            curves = [_curve(p, self.edges, coordinate) for p in self.probes]
+            count = count + self.n_rest * np.mean([_evaluate(c, y) for c in curves], axis=0)
+        return count / self.n
+
+    def bracket(self, x: Floats) -> tuple[Floats, Floats]:
+        """Return certified bounds of the probes' mean distribution function at ascending x, without sampling error.
+
+        The shares are of the eigenvalues that are not known; see `known_up_to` for the others.
+        """
+        if self.n_rest == 0:
+            return np.zeros_like(x), np.zeros_like(x)
+        lows, highs = zip(*(_rest_bracket(p, x) for p in self.probes), strict=True)
+        inside = (x >= self.edges[0], x < self.edges[1])
+        return np.where(inside[1], np.mean(lows, axis=0), 1.0), np.where(inside[0], np.mean(highs, axis=0), 0.0)
+
+
+def measure_of(rule: Rule, resolved: Resolved, n: int, *, edges: tuple[float, float], noise: float) -> Measure:
+    """Combine the rules of k probes with what was resolved."""
+    known = resolved.known
+    values, residuals, multiplicities = resolved.values, resolved.residuals, resolved.multiplicities
+    probes = []
+    for i in range(len(rule.nodes)):
+        mask = np.zeros(rule.nodes.shape[1], dtype=bool)
+        mask[resolved.nodes[known, i]] = True
+        alive = rule.weights[i] > 0
+        probes.append(
+            ProbeMeasure(
+                rule.nodes[i, alive], rule.weights[i, alive], rule.residuals[i, alive] + noise, mask[alive], noise
+            )
+        )
+    if any(np.all(p.known) for p in probes) and n > multiplicities[known].sum():
+        # A probe without any rest says that all eigenvalues are among the known: the multiplicities cannot be right.
+        known = np.zeros_like(known)
+        probes = [ProbeMeasure(p.nodes, p.weights, p.residuals, np.zeros_like(p.known), noise) for p in probes]
+    return Measure(n, values[known], residuals[known], multiplicities[known], tuple(probes), edges)
+
+
+def cell_widths(y: Floats, spread: Floats) -> tuple[Floats, Floats]:
+    """Return how far to the left and right of each node its mass is spread.
+
+    Half the way to the neighbour; across a gap much larger than the other side's, only as far as the other side is
+    wide, so that gaps in the spectrum stay empty; and never further than `spread`.
+    """
+    gaps = np.diff(y)
+    if gaps.size == 0:
+        return np.minimum(0.0, spread), np.minimum(0.0, spread)
+    left, right = np.append(gaps[0], gaps), np.append(gaps, gaps[-1])
+    return (np.minimum(np.minimum(left / 2, right), spread), np.minimum(np.minimum(right / 2, left), spread))
+
+
+def _curve(probe: ProbeMeasure, edges: tuple[float, float], coordinate: Coordinate) -> tuple[Floats, Floats]:
+    """Return knots (y, share) of one probe's distribution function of the rest: half of each node at either side."""
+    nodes, weights = probe.rest()
+    y = coordinate.forward(nodes)
+    spread = _SPREAD * probe.residuals[~probe.known] * coordinate.slope(nodes)
+    a, b = cell_widths(y, spread)
+    y_low, y_high = coordinate.forward(np.array(edges))
+    total = np.append(0.0, np.cumsum(weights))
+    knots = np.stack([np.maximum(y - a, min(y_low, y[0])), y, np.minimum(y + b, max(y_high, y[-1]))], axis=1).ravel()
+    shares = np.stack([total[:-1], 0.5 * (total[:-1] + total[1:]), total[1:]], axis=1).ravel()
+    return np.maximum.accumulate(knots), shares
+
+
+def _evaluate(curve: tuple[Floats, Floats], y: Floats) -> Floats:
+    """Interpolate monotonically; at a jump (equal knots) the upper value counts: the function is right-continuous."""
+    knots, shares = curve
+    last = np.append(np.diff(knots) > 0, True)
+    first = np.append(True, np.diff(knots) > 0)
+    if last.sum() < 2:
+        return np.where(y >= knots[0], 1.0, 0.0)
+    if np.array_equal(last, first):
+        inner = PchipInterpolator(knots, shares, extrapolate=False)(y)
+    else:
+        inner = np.interp(y, knots, shares)
+    return np.where(y < knots[0], 0.0, np.where(y >= knots[-1], 1.0, np.nan_to_num(inner)))
+
+
+def _rest_bracket(probe: ProbeMeasure, x: Floats) -> tuple[Floats, Floats]:
+    """Bounds of one probe's distribution function of the rest: the bracket of all, less the known mass."""
+    low, high = bracket_cdf(x, probe.nodes, probe.weights, probe.residuals, probe.noise)
+    known_mass = np.append(0.0, np.cumsum(probe.weights[probe.known]))
+    known_below = known_mass[np.searchsorted(probe.nodes[probe.known], x, side="right")]
+    return (np.clip((low - known_below) / probe.rest_mass, 0, 1), np.clip((high - known_below) / probe.rest_mass, 0, 1))

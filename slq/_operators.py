@@ -1,0 +1,270 @@
+"""What slq multiplies by: the `SymmetricOperator` protocol and `as_operator`, which gives any object that shape.
+
+Only products pass through here. Whether the operator really is symmetric, repeatable and finite is tested where it
+is used. Matrices of foreign libraries (torch, CuPy, JAX) are recognised by the module of their type and handed to
+the adapter that registered under the entry-point group `slq.adapters`, imported only then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import scipy.sparse
+
+from slq import _arrays
+from slq._arrays import Array
+from slq._errors import RunError
+
+Product = Callable[[Array], Array]
+
+
+@runtime_checkable
+class SymmetricOperator(Protocol):
+    """A real symmetric matrix of which only products are known. Duck-typed: nothing needs to inherit from it.
+
+    Optional attributes: `xp` (array namespace, NumPy if absent), `device`, `order` ("C" or "F": the memory order it
+    likes blocks in), `noise` (relative error of one product), `metadata` (JSON-able facts).
+    """
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape, (n, n)."""
+        ...
+
+    @property
+    def dtype(self) -> Any:
+        """A real floating dtype of the operator's own array library."""
+        ...
+
+    def matmat(self, X: Array, /) -> Array:
+        """Return A @ X for an (n, b) block of column vectors in the operator's own array library."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """A `SymmetricOperator` with every optional attribute filled in. Made by `as_operator`.
+
+    Attributes
+    ----------
+    n : int
+        Dimension.
+    dtype : dtype
+        Of the operator's own array library.
+    product : callable
+        (n, b) block -> (n, b) block.
+    xp : module
+        Array namespace of the blocks.
+    device : object
+        Where the blocks live, as `xp` names devices.
+    order : {"C", "F"}
+        Memory order in which the product likes its blocks.
+    noise : float
+        Relative error of one product beyond rounding; 0 when products are exact to rounding.
+    metadata : Mapping
+        Facts about the operator that are kept with every result.
+    """
+
+    n: int
+    dtype: Any
+    product: Product
+    xp: Any
+    device: Any
+    order: Literal["C", "F"] = "C"
+    noise: float = 0.0
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape, (n, n)."""
+        return (self.n, self.n)
+
+    def matmat(self, X: Array, /) -> Array:
+        """Return A @ X."""
+        return self.product(X)
+
+
+def as_operator(
+    obj: Any, /, *, n: int | None = None, like: Array | None = None, block: bool = False
+) -> Operator:
+    """Return `obj` as an operator that slq can multiply by.
+
+    Nothing is multiplied here, and matrices are not copied, except integer and boolean ones, which become float64
+    (float32 on a device without it).
+
+    Parameters
+    ----------
+    obj : object
+        A 2-D array of any array-API library; a scipy.sparse matrix; a torch or cupyx matrix (through its adapter); a
+        scipy LinearOperator; any object with `shape` and one of `matmat`, `matvec`, `@`; or a callable, with `n`.
+    n : int, optional
+        Dimension, for a callable only.
+    like : array, optional
+        An array whose library, dtype and device the vectors shall have. Needed for a callable, or for an object that
+        does not say, that works on anything else than NumPy float64.
+    block : bool, default False
+        For a callable: whether it takes (n, b) blocks. By default it is called with one (n,) vector at a time, since a
+        function written for vectors can accept a block and return nonsense.
+
+    Returns
+    -------
+    Operator
+        With `matmat`, `shape`, `dtype`, `xp`, `device`, `order`, `noise` and `metadata`.
+
+    Raises
+    ------
+    TypeError
+        If `obj` offers no product, or has a complex or integer dtype that cannot be converted, or `n` is no integer.
+    ValueError
+        If `obj` is empty or not square, or `n` is missing for a callable.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import slq
+    >>> diagonal = np.linspace(-1.0, 1.0, 50)
+    >>> operator = slq.as_operator(lambda v: diagonal * v, n=50)
+    >>> operator.shape
+    (50, 50)
+    """
+    if isinstance(obj, Operator):
+        return obj
+    if scipy.sparse.issparse(obj):
+        return _from_sparse(obj)
+    adapted = _from_adapter(obj)
+    if adapted is not None:
+        return _from_object(adapted, like)
+    if _arrays.is_array(obj):
+        return _from_array(obj)
+    if hasattr(obj, "shape"):
+        return _from_object(obj, like)
+    if callable(obj):
+        return _from_callable(obj, n, np.zeros(1) if like is None else like, block)
+    msg = (
+        f"`A` must be a square matrix or something to multiply by, got {type(obj).__name__}. Pass a 2-D array, a "
+        "sparse matrix, an object with `shape` and `matmat`, `matvec` or `@`, or a callable together with `n=`."
+    )
+    raise TypeError(msg)
+
+
+def _from_sparse(matrix: Any) -> Operator:
+    n = _dimension(matrix.shape)
+    matrix = _floating(matrix.tocsr() if matrix.format != "csr" else matrix)
+    return Operator(n, matrix.dtype, matrix.__matmul__, _arrays.namespace_of_dtype(matrix.dtype), "cpu",
+                    metadata={"kind": "sparse matrix", "nonzeros": int(matrix.nnz)})
+
+
+def _from_array(matrix: Array) -> Operator:
+    n = _dimension(matrix.shape)
+    xp = _arrays.namespace_of(matrix)
+    matrix = _floating(matrix, xp)
+    return Operator(n, matrix.dtype, matrix.__matmul__, xp, _arrays.device_of(matrix),
+                    metadata={"kind": "dense matrix"})
+
+
+def _from_object(obj: Any, like: Array | None) -> Operator:
+    n = _dimension(obj.shape)
+    dtype, xp, device = _home(obj, like)
+    _require_real(dtype, type(obj).__name__)
+    if hasattr(obj, "matmat"):
+        product = obj.matmat
+    elif hasattr(obj, "__matmul__"):
+        product = obj.__matmul__
+    elif hasattr(obj, "matvec"):
+        product = _columnwise(obj.matvec, xp)
+    else:
+        msg = f"`A` of type {type(obj).__name__} has a shape but no `matmat`, `matvec` or `@` to multiply by."
+        raise TypeError(msg)
+    return Operator(n, dtype, product, xp, device, getattr(obj, "order", "C"), float(getattr(obj, "noise", 0.0)),
+                    {"kind": type(obj).__name__, **getattr(obj, "metadata", {})})
+
+
+def _from_callable(function: Product, n: int | None, like: Array, block: bool) -> Operator:
+    if n is None:
+        msg = "`n` is missing: a callable does not tell its dimension. Pass as_operator(f, n=...) or wrap it first."
+        raise ValueError(msg)
+    if not hasattr(n, "__index__"):
+        msg = f"`n` must be an integer, got {n!r}."
+        raise TypeError(msg)
+    n = _dimension((n, n))
+    xp = _arrays.namespace_of(like)
+    _require_real(like.dtype, "like")
+    product = function if block else _columnwise(function, xp)
+    return Operator(n, like.dtype, product, xp, _arrays.device_of(like), metadata={"kind": "callable"})
+
+
+def _from_adapter(obj: Any) -> Any | None:
+    """Ask the adapter named after the top module of `obj`'s type, if one is registered."""
+    top = type(obj).__module__.split(".")[0]
+    for entry in entry_points(group="slq.adapters", name=top):
+        return entry.load()(obj)
+    return None
+
+
+def _home(obj: Any, like: Array | None) -> tuple[Any, Any, Any]:
+    """Return dtype, namespace and device of the vectors that `obj` multiplies."""
+    if like is not None:
+        return like.dtype, _arrays.namespace_of(like), _arrays.device_of(like)
+    dtype = getattr(obj, "dtype", None)
+    dtype = np.dtype(np.float64) if dtype is None else dtype
+    given = getattr(obj, "xp", None)
+    xp = _arrays.namespace_of_dtype(dtype) if given is None else _arrays.wrapped(given)
+    return dtype, xp, getattr(obj, "device", "cpu" if _arrays.is_numpy(xp) else None)
+
+
+def _columnwise(function: Product, xp: Any) -> Product:
+    """Make a product of blocks from a product of vectors."""
+
+    def product(X: Array) -> Array:
+        columns = [function(X[:, j]) for j in range(X.shape[1])]
+        for column in columns:
+            if tuple(getattr(column, "shape", ())) != (X.shape[0],):
+                msg = (
+                    f"the product of a vector of shape ({X.shape[0]},) must have that shape, got "
+                    f"{tuple(getattr(column, 'shape', ()))} from {getattr(function, '__qualname__', function)}."
+                )
+                raise RunError(msg)
+        return xp.stack(columns, axis=1)
+
+    return product
+
+
+def _dimension(shape: tuple[int, ...]) -> int:
+    if len(shape) != 2 or shape[0] != shape[1]:
+        msg = (
+            f"`A` must be square and two-dimensional, got shape {tuple(shape)}. For singular values of a rectangular "
+            "matrix B pass the operator x -> B.T @ (B @ x)."
+        )
+        raise ValueError(msg)
+    if shape[0] < 1:
+        msg = f"`A` must have at least one row, got shape {tuple(shape)}."
+        raise ValueError(msg)
+    return int(shape[0])
+
+
+def _floating(matrix: Any, xp: Any = None) -> Any:
+    """Return a stored matrix with real floating entries; integers and booleans become the longest that there is."""
+    name = _arrays.dtype_name(matrix.dtype)
+    if name.startswith(("int", "uint", "bool")):
+        if xp is None:
+            return matrix.astype(np.float64)
+        return xp.astype(matrix, _arrays.accumulator_dtype(xp, _arrays.device_of(matrix)))
+    _require_real(matrix.dtype, "A")
+    return matrix
+
+
+def _require_real(dtype: Any, name: str) -> None:
+    kind = _arrays.dtype_name(dtype)
+    if kind.startswith("complex"):
+        msg = (
+            f"`{name}` has dtype {kind}; slq handles real symmetric operators. A Hermitian matrix H = R + iS has the "
+            "spectrum of the real symmetric [[R, -S], [S, R]], each eigenvalue twice: pass that."
+        )
+        raise TypeError(msg)
+    if not _arrays.is_floating(dtype):
+        msg = f"`{name}` has dtype {kind}; products need a real floating dtype such as float64. Convert it first."
+        raise TypeError(msg)

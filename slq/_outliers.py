@@ -1,0 +1,238 @@
+"""Eigenvalues that a run has resolved one by one: which they are and how often each occurs.
+
+A Ritz value whose residual is tiny beside its distance to the others is an eigenvalue; its Gauss weight is a random
+number (chi-square / n) and says little about its multiplicity. Whether it is simple shows in the Ritz vectors of
+different probes: they are parallel when it is, and span min(k, d) dimensions when it occurs d times. The inner
+products with the start vectors, recorded by the run, tell the rank without any further product.
+
+Nothing here is smoothed or estimated; the mass of resolved eigenvalues is replaced by their true share elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from slq._arrays import Floats
+from slq._quadrature import Rule
+
+# A Ritz value is resolved when its residual is below this share of the distance to its neighbour.
+_RESOLVED = 1e-3
+# One probe cannot tell a multiplicity; n times the weight of a simple eigenvalue is chi-square(1), beyond this with
+# probability 6e-5: then it is taken for a multiple one of unknown multiplicity.
+_SIMPLE_WEIGHT = 16.0
+# A node stands alone when its neighbours are further than this many spacings of the bulk, which holds this mass; and it
+# is worth resolving when the gap can be seen, as a share of the range.
+_ALONE, _BULK_MASS, _VISIBLE = 2.0, 0.9, 0.01
+# A second singular value below this many relative residuals counts as zero.
+_RANK_SAFETY = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Eigenvalues resolved by every probe, ascending.
+
+    Attributes
+    ----------
+    values : ndarray, shape (r,)
+        The eigenvalues.
+    residuals : ndarray, shape (r,)
+        Distance within which an eigenvalue of A lies for certain.
+    multiplicities : ndarray of int, shape (r,)
+        How often each occurs; 0 where that is unknown.
+    verified : bool
+        Whether multiplicities were verified by two or more probes, or assumed to be one.
+    nodes : ndarray of int, shape (r, probes)
+        Which node of each probe it is.
+    gaps : ndarray, shape (r,)
+        Smallest distance to a neighbouring node.
+    """
+
+    values: Floats
+    residuals: Floats
+    multiplicities: npt.NDArray[np.intp]
+    verified: bool
+    nodes: npt.NDArray[np.intp]
+    gaps: Floats
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Which of them have a known multiplicity."""
+        return np.asarray(self.multiplicities > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Outliers:
+    """Eigenvalues that stand apart from the rest, largest magnitude first. `len()` counts them.
+
+    Attributes
+    ----------
+    values : ndarray, shape (r,)
+        The eigenvalues.
+    residuals : ndarray, shape (r,)
+        An eigenvalue of A lies within this distance for certain.
+    multiplicities : ndarray, shape (r,)
+        How often each occurs: an integer where it is known, n times the mean weight where it is only estimated.
+    exact : ndarray of bool, shape (r,)
+        Whether the multiplicity is known.
+    shares : ndarray, shape (r,)
+        Share of all eigenvalues: multiplicity / n.
+    verified : bool
+        Whether two or more probes verified the multiplicities; one probe takes isolated eigenvalues for simple.
+    """
+
+    values: Floats
+    residuals: Floats
+    multiplicities: Floats
+    exact: npt.NDArray[np.bool_]
+    shares: Floats
+    verified: bool
+
+    def __len__(self) -> int:
+        """Return the number of distinct outliers."""
+        return len(self.values)
+
+
+def shares(rule: Rule, resolved: Resolved, n: int) -> Floats:
+    """Return the share of each resolved eigenvalue: multiplicity / n where known, else the mean of its weights."""
+    probes = np.arange(len(rule.weights))
+    seen = np.array([rule.weights[probes, row].mean() for row in resolved.nodes])
+    return np.where(resolved.known, resolved.multiplicities / n, seen.reshape(resolved.values.shape))
+
+
+def standing_alone(gaps: Floats, nodes: Floats, weights: Floats) -> npt.NDArray[np.bool_]:
+    """Tell which nodes with given distances to their neighbours stand apart from where the mass is.
+
+    The spacing that counts is one that nine tenths of the mass of a probe's rule do not exceed.
+    """
+    if nodes.size < 3:
+        return np.ones(gaps.shape, dtype=bool)
+    spacing = neighbour_gaps(nodes)
+    order = np.argsort(spacing)
+    typical = spacing[order][np.searchsorted(np.cumsum(weights[order]), _BULK_MASS).clip(max=spacing.size - 1)]
+    return np.asarray(gaps > _ALONE * typical)
+
+
+def unresolved(nodes: Floats, weights: Floats, resolved: Resolved) -> int:
+    """Count the nodes of one probe that stand alone, far enough to be seen, without being a resolved eigenvalue."""
+    if nodes.size < 3:
+        return 0
+    gaps = neighbour_gaps(nodes)
+    settled = np.any(np.abs(nodes[:, None] - resolved.values) <= 2 * resolved.residuals, axis=1)
+    visible = gaps > _VISIBLE * (nodes[-1] - nodes[0])
+    return int(np.sum(standing_alone(gaps, nodes, weights) & visible & ~settled))
+
+
+def neighbour_gaps(nodes: Floats) -> Floats:
+    """Return each node's distance to its nearest neighbour."""
+    return np.minimum(np.diff(nodes, prepend=-np.inf), np.diff(nodes, append=np.inf))
+
+
+def table(resolved: Resolved, alone: npt.NDArray[np.bool_], share: Floats, n: int) -> Outliers:
+    """Return those of the resolved eigenvalues that stand alone, largest magnitude first."""
+    chosen = np.flatnonzero(alone)
+    chosen = chosen[np.argsort(-np.abs(resolved.values[chosen]), kind="stable")]
+    return Outliers(
+        resolved.values[chosen],
+        resolved.residuals[chosen],
+        n * share[chosen],
+        resolved.known[chosen],
+        share[chosen],
+        resolved.verified,
+    )
+
+
+def resolve(rule: Rule, n: int, *, noise: float, groups: npt.NDArray[np.intp]) -> Resolved:
+    """Find the eigenvalues that every probe has resolved.
+
+    Parameters
+    ----------
+    rule : Rule
+        Gauss rules of k probes; ghosts merged.
+    n : int
+        Dimension.
+    noise : float
+        Absolute noise floor of eigenvalues.
+    groups : ndarray of int, shape (k,)
+        Probes with the same number share reference vectors: the first probes of their group.
+    """
+    k = len(rule.nodes)
+    positions, gaps = _converged(rule, 0, noise)
+    nodes = positions[:, None]
+    for i in range(1, k):
+        partners, near = _partners(rule, i, _converged(rule, i, noise)[0], rule.nodes[0, nodes[:, 0]], gaps)
+        nodes, gaps = np.column_stack([nodes, partners])[near], gaps[near]
+    residuals = np.array([min(rule.residuals[i, p] for i, p in enumerate(row)) for row in nodes]) + noise
+    best = [rule.nodes[i, row[i]] for row in nodes for i in [int(np.argmin(rule.residuals[np.arange(k), row]))]]
+    multiplicities = np.array(
+        [_multiplicity(rule, row, n, gap, noise, groups) for row, gap in zip(nodes, gaps, strict=True)], dtype=np.intp
+    )
+    if multiplicities.sum() > n:  # cannot be: the assumption of simple eigenvalues is wrong, so claim none
+        multiplicities[:] = 0
+    return Resolved(np.array(best), residuals, multiplicities, k > 1, nodes, gaps)
+
+
+def merge_ghosts(rule: Rule, width: float) -> Rule:
+    """Join nodes of one probe that lie within `width`: copies of one eigenvalue, made by lost orthogonality.
+
+    Weights add up (Greenbaum 1989, doi:10.1016/0024-3795(89)90285-1); the residual is the smallest among the copies.
+    """
+    nodes, weights, residuals, firsts = (a.copy() for a in (rule.nodes, rule.weights, rule.residuals, rule.firsts))
+    for i in range(len(nodes)):
+        for j in range(nodes.shape[1] - 1):
+            if weights[i, j] > 0 and nodes[i, j + 1] - nodes[i, j] <= width:
+                heavier = j if weights[i, j] >= weights[i, j + 1] else j + 1
+                nodes[i, j + 1] = nodes[i, j] = nodes[i, heavier]
+                weights[i, j + 1] += weights[i, j]
+                weights[i, j] = 0.0
+                residuals[i, j + 1] = min(residuals[i, j], residuals[i, j + 1])
+                firsts[i, j + 1] = firsts[i, heavier]
+    return Rule(nodes, weights, residuals, firsts)
+
+
+def _converged(rule: Rule, i: int, noise: float) -> tuple[npt.NDArray[np.intp], Floats]:
+    """Return the nodes of probe i that are resolved: (positions, distances to their neighbours).
+
+    Nodes of no weight are left out: they are leftovers beyond an invariant subspace that rounding hid.
+    """
+    size = float(np.abs(rule.nodes[i]).max()) or 1.0
+    alive = np.flatnonzero(rule.weights[i] > (noise / size) ** 2)
+    gaps = neighbour_gaps(rule.nodes[i, alive])
+    resolved = rule.residuals[i, alive] + noise <= _RESOLVED * gaps
+    return np.asarray(alive[resolved]), np.asarray(gaps[resolved])
+
+
+def _partners(
+    rule: Rule, i: int, candidates: npt.NDArray[np.intp], theta: Floats, gaps: Floats
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+    """Return, for each value, the nearest resolved node of probe i, and whether it is the same eigenvalue."""
+    if candidates.size == 0:
+        return np.zeros(theta.size, dtype=np.intp), np.zeros(theta.size, dtype=bool)
+    found = rule.nodes[i, candidates]
+    right = np.searchsorted(found, theta).clip(1, max(found.size - 1, 1))
+    left = right - 1
+    right = np.minimum(right, found.size - 1)
+    nearest = np.where(np.abs(found[left] - theta) <= np.abs(found[right] - theta), left, right)
+    return candidates[nearest], np.abs(found[nearest] - theta) <= 2 * _RESOLVED * gaps
+
+
+def _multiplicity(
+    rule: Rule, row: npt.NDArray[np.intp], n: int, gap: float, noise: float, groups: npt.NDArray[np.intp]
+) -> int:
+    """Return how often the eigenvalue occurs, 0 where these probes cannot tell."""
+    probes = np.arange(len(row))
+    if len(row) == 1:
+        return 1 if n == 1 or n * rule.weights[0, row[0]] <= _SIMPLE_WEIGHT else 0
+    relative = (rule.residuals[probes, row].max() + noise) / gap
+    threshold = max(_RANK_SAFETY * relative, 1e-8)
+    for group in np.unique(groups):
+        members = probes[groups == group]
+        seen = rule.firsts[members, row[members]]
+        room = min(seen.shape)
+        singular = np.linalg.svd(seen, compute_uv=False)
+        rank = int(np.sum(singular > threshold * singular[0])) if room else 0
+        if 0 < rank < room:
+            return rank
+    return 0

@@ -1,0 +1,75 @@
+"""Random start vectors from counter-based streams: probe i is the same on every backend, batch and device.
+
+A vector is cut into blocks of 65,536 entries; block j of probe i is drawn from a Philox generator whose key is the
+seed and whose 256-bit counter starts at (0, j, i, kind). Any piece of any probe can so be made anywhere.
+
+Source: Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3", doi:10.1145/2063384.2063405.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from slq._arrays import Floats
+
+Kind = Literal["sphere", "rademacher"]
+Seed = int | np.integer | np.random.Generator | None
+
+_BLOCK = 65_536
+_KIND_WORD = {"sphere": 0, "rademacher": 1}
+
+
+def seed_from(rng: Seed) -> int:
+    """Return the integer below 2**128 that keys every stream of a run.
+
+    An integer is taken as it is, a Generator gives its next 63 bits, None gives fresh entropy.
+    """
+    if rng is None:
+        return secrets.randbits(63)
+    if isinstance(rng, np.random.Generator):
+        return int(rng.integers(2**63))
+    if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool):
+        if 0 <= rng < 2**128:
+            return int(rng)
+        msg = f"`rng` must lie in [0, 2**128), got {rng}."
+        raise ValueError(msg)
+    msg = f"`rng` must be an integer, a numpy.random.Generator or None, got {type(rng).__name__}."
+    raise TypeError(msg)
+
+
+def probe(n: int, *, seed: int, index: int, kind: Kind = "sphere") -> Floats:
+    """Return probe number `index`, a unit vector of shape (n,).
+
+    "sphere" is uniform on the unit sphere (a normalised Gaussian); "rademacher" has entries ±1/sqrt(n).
+    """
+    vector = np.empty(n)
+    for j, start in enumerate(range(0, n, _BLOCK)):
+        piece = vector[start : start + _BLOCK]
+        stream = np.random.Philox(key=seed, counter=_counter(j, index, kind))
+        piece[:] = _draw(np.random.Generator(stream), piece.size, kind)
+    scale = np.sqrt(n) if kind == "rademacher" else np.linalg.norm(vector)
+    vector /= scale
+    return vector
+
+
+def probes(n: int, indices: range, *, seed: int, kind: Kind = "sphere") -> Floats:
+    """Return the probes of the given numbers as rows, shape (len(indices), n)."""
+    rows = np.empty((len(indices), n))
+    for row, index in zip(rows, indices, strict=True):
+        row[:] = probe(n, seed=seed, index=index, kind=kind)
+    return rows
+
+
+def _counter(block: int, index: int, kind: Kind) -> npt.NDArray[np.uint64]:
+    return np.array([0, block, index, _KIND_WORD[kind]], dtype=np.uint64)
+
+
+def _draw(generator: np.random.Generator, size: int, kind: Kind) -> Floats:
+    if kind == "sphere":
+        return generator.standard_normal(size)
+    bits = np.unpackbits(generator.integers(0, 256, size=-(-size // 8), dtype=np.uint8), count=size)
+    return 2.0 * bits - 1.0

@@ -1,0 +1,158 @@
+"""Lanczos runs of one operator, batch by batch: which probes, how many at once, how far; and what they cost.
+
+The first batch stays open so that its steps can grow; further probes are run to the same length. Nothing is
+interpreted here beyond the tests that come free with the products: symmetry and repeatability.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from slq import _arrays, _probes
+from slq._arrays import Array
+from slq._lanczos import LanczosRun, Reorth, Tridiagonal, concatenate
+from slq._operators import Operator
+from slq._probes import Kind
+
+
+class Runs:
+    """All probes of one run of `slq.spectrum`, in the order of their numbers.
+
+    Parameters
+    ----------
+    operator : Operator
+        The matrix.
+    seed : int
+        Key of the probes' streams.
+    kind : {"sphere", "rademacher"}
+        Their law. With "rademacher" the first is a sphere probe all the same.
+    reorth : {"full", "none"}
+        Policy for new batches.
+    dtype : dtype
+        Of the Krylov vectors, in the operator's library.
+    references : int
+        How many start vectors to keep for comparing the probes' Ritz vectors.
+    done : Tridiagonal, optional
+        Coefficients of the first probes, from an earlier run.
+    """
+
+    def __init__(
+        self,
+        operator: Operator,
+        *,
+        seed: int,
+        kind: Kind,
+        reorth: Reorth,
+        dtype: Any,
+        references: int,
+        done: Tridiagonal | None = None,
+    ) -> None:
+        self._operator, self._seed, self._kind, self._dtype = operator, seed, kind, dtype
+        self.reorth: Reorth = reorth
+        self._references = self._start(range(references)) if references else None
+        self._closed = [] if done is None else [done]
+        self._open: LanczosRun | None = None
+        self._products = 0
+        self.asymmetry = 0.0
+        self.repeat_error = 0.0
+
+    @property
+    def products(self) -> int:
+        """Columns multiplied so far."""
+        return self._products + (self._open.products if self._open else 0)
+
+    @property
+    def probes(self) -> int:
+        """Probes started so far."""
+        return sum(len(T.lengths) for T in self._closed) + (self._open.probes if self._open else 0)
+
+    @property
+    def width(self) -> int:
+        """Probes that are multiplied at the next step."""
+        return self._open.active if self._open else 0
+
+    @property
+    def product_seconds(self) -> float:
+        """Mean time of one product of the open batch."""
+        return self._open.product_seconds / max(self._open.steps, 1) if self._open else 0.0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the open batch can go no further."""
+        return self._open is None or self._open.finished
+
+    @property
+    def steps(self) -> int:
+        """Steps of the batch run last."""
+        if self._open is not None:
+            return self._open.steps
+        return int(self._closed[-1].lengths.max()) if self._closed else 0
+
+    def open(self, count: int) -> None:
+        """Start `count` more probes as the open batch, closing the one before."""
+        self.close()
+        first = self.probes
+        self._open = LanczosRun(
+            self._operator,
+            self._start(range(first, first + count)),
+            reorth=self.reorth,
+            references=self._references,
+            first=first,
+        )
+
+    def advance(self, steps: int) -> None:
+        """Take the open batch `steps` further."""
+        if self._open is None:
+            return
+        self._open.advance(steps)
+        self.asymmetry = max(self.asymmetry, self._open.asymmetry or 0.0)
+
+    def stop_reorthogonalising(self) -> None:
+        """Free the basis of the open batch; it goes on, and further batches start, without one."""
+        self.reorth = "none"
+        if self._open is not None:
+            self._open.drop_basis()
+
+    def close(self) -> None:
+        """Free the vectors of the open batch and keep its coefficients."""
+        if self._open is not None:
+            self._closed.append(self._open.tridiagonal())
+            self._products += self._open.products
+            self._open = None
+
+    def tridiagonal(self) -> Tridiagonal | None:
+        """Return all complete probes and steps so far, None where there is not one."""
+        parts = [*self._closed, *([self._open.tridiagonal()] if self._open else [])]
+        whole = [part for part in parts if part.lengths.size and part.lengths.min() > 0]
+        return concatenate(whole) if whole else None
+
+    def repeat(self) -> None:
+        """Multiply probe 0 once more and see whether its first coefficients come out the same.
+
+        An operator that drifts (another mini-batch, dropout) shows here. With a single probe a second vector goes
+        along, for the test of symmetry that several probes give for free.
+        """
+        T = self.tridiagonal()
+        if T is None:
+            return
+        n = self._operator.n
+        indices = range(2 if len(T.lengths) == 1 and n > 1 else 1)
+        again = LanczosRun(self._operator, self._start(indices), reorth="none")
+        again.advance(1)
+        self._products += again.products
+        self.asymmetry = max(self.asymmetry, again.asymmetry or 0.0)
+        new = again.tridiagonal()
+        change = np.hypot(new.alpha[0, 0] - T.alpha[0, 0], new.beta[0, 0] - T.beta[0, 0])
+        size = float(np.hypot(T.alpha[0, 0], T.beta[0, 0])) or 1.0
+        # A random error vector of norm e moves these two inner products by e / sqrt(n) each.
+        if change > 8 * _arrays.epsilon(self._dtype) * size:
+            self.repeat_error = float(change / size * np.sqrt(n / 2))
+
+    def _start(self, indices: range) -> Array:
+        rows = _probes.probes(self._operator.n, indices, seed=self._seed, kind=self._kind)
+        if 0 in indices and self._kind == "rademacher":
+            # Signs can be orthogonal to an eigenvector; the edges are certified by one probe of the sphere.
+            rows[indices.index(0)] = _probes.probe(self._operator.n, seed=self._seed, index=0, kind="sphere")
+        return _arrays.from_host(rows, self._operator.xp, dtype=self._dtype, device=self._operator.device)

@@ -1,0 +1,453 @@
+"""The result of a run: a few kilobytes of Lanczos coefficients that answer every question about the spectrum.
+
+`Spectrum` holds what the products gave and derives the rest; its methods hand over to the modules that know how:
+`_measure` and `_bounds` (distribution), `_density`, `_integrals` (traces), `_budget` (errors), `_store` (files).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from slq import _budget, _density, _distribution, _outliers, _store, _summary
+from slq._arrays import Floats
+from slq._bounds import certified_edges
+from slq._budget import ErrorBudget
+from slq._coordinate import Coordinate, Scale, natural
+from slq._density import Density
+from slq._estimates import Band, Estimate
+from slq._integrals import Function, Integrand, Name, integrand_of, trace_estimate
+from slq._lanczos import Tridiagonal, concatenate
+from slq._measure import Measure, measure_of
+from slq._outliers import Outliers, Resolved
+from slq._probes import Kind
+from slq._quadrature import Rule, gauss
+
+# Share of the allowed risk that the certified edges may use up; the rest belongs to the sampling error.
+_EDGE_RISK = 0.02
+# Copies of one eigenvalue, made by lost orthogonality, lie within this many noise floors of each other.
+_GHOST_WIDTH = 100.0
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Spectrum:
+    """The spectrum of a symmetric operator, estimated from Lanczos runs of random start vectors.
+
+    Made by `slq.spectrum` and `slq.load`. All arrays are read-only float64 on the host.
+
+    Attributes
+    ----------
+    alpha, beta : ndarray, shape (probes, steps)
+        Lanczos coefficients; zero beyond a probe's length. `beta[:, j]` couples steps j and j + 1.
+    lengths : ndarray of int, shape (probes,)
+        Steps of each probe.
+    overlaps : ndarray, shape (probes, steps, references)
+        Inner products of Krylov vectors with the first start vectors of their group.
+    groups : ndarray of int, shape (probes,)
+        Which probes were run with the same first start vectors.
+    n : int
+        Dimension of the operator.
+    kind : {"sphere", "rademacher"}
+        Law of the start vectors.
+    seed : int
+        Key of the random streams: the same seed gives the same probes on every backend.
+    reorth : {"full", "none"}
+        Whether orthogonality was enforced. Without it every claim is an estimate.
+    noise : float
+        Measured noise floor of eigenvalues: rounding, asymmetry, products that do not repeat.
+    products : int
+        Columns multiplied in all.
+    seconds : float
+        Wall time in all.
+    status : str
+        Why the run ended, in words.
+    warnings : tuple of str
+        What deserves a look.
+    metadata : Mapping
+        Facts about operator, dtype and device; JSON-able.
+    confidence : float
+        Of every interval, 0.95 by default.
+    nodes, weights, residuals : ndarray, shape (probes, steps)
+        Gauss rules: nodes ascend in each row, weights sum to one, an eigenvalue lies within the residual of each node.
+        Rows of probes that ended early repeat their last node with weight zero.
+    """
+
+    alpha: Floats
+    beta: Floats
+    lengths: npt.NDArray[np.intp]
+    overlaps: Floats
+    groups: npt.NDArray[np.intp]
+    n: int
+    kind: Kind
+    seed: int
+    reorth: Literal["full", "none"]
+    noise: float
+    products: int
+    seconds: float
+    status: str
+    warnings: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    confidence: float = 0.95
+    nodes: Floats = field(init=False)
+    weights: Floats = field(init=False)
+    residuals: Floats = field(init=False)
+    _resolved: Resolved = field(init=False)
+    _measure: Measure = field(init=False)
+
+    def __post_init__(self) -> None:
+        rule = gauss(self._tridiagonal)
+        for name in ("nodes", "weights", "residuals"):
+            object.__setattr__(self, name, getattr(rule, name))
+        resolved, measure = self._interpret(self._tridiagonal, rule)
+        object.__setattr__(self, "_resolved", resolved)
+        object.__setattr__(self, "_measure", measure)
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+
+    def __repr__(self) -> str:
+        return _summary.text(self)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare coefficients and settings, not times."""
+        if not isinstance(other, Spectrum):
+            return NotImplemented
+        same = all(np.array_equal(getattr(self, name), getattr(other, name)) for name in ("alpha", "beta", "overlaps"))
+        return same and (self.n, self.seed, self.kind, self.reorth) == (other.n, other.seed, other.kind, other.reorth)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    # -- where the eigenvalues are ------------------------------------------------------------------------------
+
+    @property
+    def probes(self) -> int:
+        """Number of start vectors."""
+        return len(self.alpha)
+
+    @property
+    def steps(self) -> int:
+        """Lanczos steps of the longest probe."""
+        return int(self.alpha.shape[1])
+
+    @property
+    def certified(self) -> bool:
+        """Whether bounds hold as theorems: orthogonality was enforced and the operator is symmetric and repeats."""
+        return self.reorth == "full" and not self.warnings
+
+    @property
+    def edges(self) -> tuple[float, float]:
+        """Numbers (low, high) between which all eigenvalues lie, with probability well above `confidence`."""
+        return self._measure.edges
+
+    @property
+    def outliers(self) -> Outliers:
+        """Eigenvalues that were resolved one by one and stand apart from the rest, largest magnitude first."""
+        first = self._measure.probes[0]
+        alone = _outliers.standing_alone(self._resolved.gaps, first.nodes, first.weights)
+        shares = _outliers.shares(self._rule(), self._resolved, self.n)
+        return _outliers.table(self._resolved, alone, shares, self.n)
+
+    @property
+    def unresolved_outliers(self) -> int:
+        """Number of Gauss nodes that stand apart from the rest but have not converged to an eigenvalue yet."""
+        first = self._measure.probes[0]
+        return _outliers.unresolved(first.nodes, first.weights, self._resolved)
+
+    @property
+    def error(self) -> ErrorBudget:
+        """How far the estimated distribution can be from the true one, by origin; see `ErrorBudget`."""
+        return _budget.budget_of(
+            self._measure, self._shorter(), self.coordinate(), noise=self.noise, confidence=self.confidence
+        )
+
+    def coordinate(self, scale: Scale | Literal["auto"] = "auto") -> Coordinate:
+        """Return the coordinate for pictures and tolerances: "auto" takes asinh where far outliers squeeze the bulk."""
+        return natural(self.nodes, self.weights, scale)
+
+    # -- distribution -------------------------------------------------------------------------------------------
+
+    def cdf(self, x: npt.ArrayLike, /) -> Band:
+        """Return the share of eigenvalues at or below x, with a band that holds everywhere at once.
+
+        The band is the Chebyshev-Markov-Stieltjes bracket of every probe (what the steps leave open) widened by the
+        Kolmogorov law of sphere probes (what the sampling leaves open).
+
+        Parameters
+        ----------
+        x : array_like, shape (points,)
+            Where to evaluate, in any order.
+
+        Returns
+        -------
+        Band
+            `x`, `value`, `low`, `high` in the order given.
+        """
+        return _distribution.cdf(
+            self._measure,
+            np.atleast_1d(np.asarray(x, dtype=np.float64)),
+            self.coordinate(),
+            self.confidence,
+            self.certified,
+        )
+
+    def quantile(self, q: npt.ArrayLike, /) -> Band:
+        """Return the smallest eigenvalue that at least a share q of the eigenvalues does not exceed.
+
+        Parameters
+        ----------
+        q : array_like, shape (points,)
+            Shares strictly between 0 and 1.
+
+        Returns
+        -------
+        Band
+            With `x` holding q, and `value`, `low`, `high` eigenvalues. The band is that of `cdf`, inverted.
+        """
+        return _distribution.quantile(
+            self._measure,
+            np.atleast_1d(np.asarray(q, dtype=np.float64)),
+            self.coordinate(),
+            self.confidence,
+            self.certified,
+        )
+
+    def count(self, a: float, b: float, /) -> Estimate:
+        """Return the number of eigenvalues in (a, b].
+
+        Resolved eigenvalues count exactly. For the others the interval inverts the Beta law of a probe's mass between
+        the bounds that the steps leave. Use -inf and inf for open ends.
+        """
+        return _distribution.count(
+            self._measure, float(a), float(b), self.coordinate(), self.confidence, self.certified
+        )
+
+    def density(
+        self,
+        x: npt.ArrayLike | None = None,
+        *,
+        kind: Literal["adaptive"] = "adaptive",
+        width: float | None = None,
+        scale: Scale = "linear",
+    ) -> Density:
+        """Return the smoothed density of eigenvalues, with those that stand alone as stems.
+
+        Parameters
+        ----------
+        x : array_like, shape (points,), optional
+            Ascending points. By default 1000 points over the spectrum, evenly spaced in the chosen scale.
+        kind : {"adaptive"}, default "adaptive"
+            Gaussian kernels as wide as the surroundings of each node are resolved.
+        width : float, optional
+            A fixed kernel width instead (standard deviation, in the unit of the scale).
+        scale : {"linear", "asinh"}, default "linear"
+            Density per unit of x, or of asinh(x / s); see `coordinate`.
+
+        Returns
+        -------
+        Density
+            Curve, band, local width and resolution, stems.
+        """
+        if kind != "adaptive":
+            msg = f"`kind` must be 'adaptive', got {kind!r}."
+            raise ValueError(msg)
+        if width is not None and not width > 0:
+            msg = f"`width` must be positive, got {width}."
+            raise ValueError(msg)
+        coordinate = self.coordinate(scale)
+        points = self._grid(coordinate) if x is None else np.atleast_1d(np.asarray(x, dtype=np.float64))
+        if np.any(np.diff(points) < 0):
+            msg = "`x` must ascend. Sort it first."
+            raise ValueError(msg)
+        outliers = self.outliers
+        stems = np.stack([outliers.values, outliers.shares], axis=1)
+        return _density.density_of(
+            self._measure, self._shorter(), coordinate, points, alone=stems, width=width, confidence=self.confidence
+        )
+
+    def resolution(self, x: npt.ArrayLike, /) -> Floats:
+        """Return the local distance of neighbouring nodes: structure finer than this is not resolved."""
+        return _density.resolution(self._measure, np.atleast_1d(np.asarray(x, dtype=np.float64)))
+
+    # -- traces -------------------------------------------------------------------------------------------------
+
+    def trace(self, f: Function | Name = "identity", /, *, shift: float = 0.0, lower: float | None = None) -> Estimate:
+        """Return tr f(A + shift I), the sum of f over all eigenvalues.
+
+        Parameters
+        ----------
+        f : callable or str
+            A vectorised function, or one of "identity", "square", "log", "inverse", "sqrt", "exp", "entropy"
+            (-x log x). For these, and for the NumPy functions of the same meaning, Gauss and Gauss-Radau rules bound
+            the quadrature error; for other callables it is extrapolated.
+        shift : float, default 0
+            Added to every eigenvalue; costs no product, since the Krylov spaces are the same.
+        lower : float, optional
+            A bound below all eigenvalues of A + shift I that you know, such as the noise variance added to a kernel.
+            It sharpens "log" and "inverse" much where the steps have not settled the smallest eigenvalue.
+
+        Returns
+        -------
+        Estimate
+            With sampling, quadrature and numeric error.
+
+        Raises
+        ------
+        ValueError
+            If f needs positive eigenvalues and A + shift I certainly has others, or `lower` is no lower bound.
+        """
+        return self._trace(integrand_of(f), shift=shift, lower=lower, confidence=self.confidence)
+
+    def logdet(self, shift: float = 0.0, *, lower: float | None = None) -> Estimate:
+        """Return log det(A + shift I) of a positive definite A + shift I; see `trace`."""
+        return self.trace("log", shift=shift, lower=lower)
+
+    def trace_inverse(self, shift: float = 0.0, *, lower: float | None = None) -> Estimate:
+        """Return tr (A + shift I)^-1 of a positive definite A + shift I; see `trace`."""
+        return self.trace("inverse", shift=shift, lower=lower)
+
+    # -- more of it ---------------------------------------------------------------------------------------------
+
+    def shifted(self, shift: float) -> Spectrum:
+        """Return the spectrum of A + shift I, without any product: the Krylov spaces are the same."""
+        inside = np.arange(self.steps) < self.lengths[:, None]
+        return self._with(alpha=np.where(inside, self.alpha + shift, 0.0))
+
+    def merge(self, other: Spectrum, /) -> Spectrum:
+        """Return the spectrum from the probes of both runs of the same operator.
+
+        Raises
+        ------
+        ValueError
+            If the runs are of different dimension or probe law, or share a seed and hence probes.
+        """
+        for name in ("n", "kind"):
+            if getattr(self, name) != getattr(other, name):
+                msg = f"`other` has {name} = {getattr(other, name)}, this spectrum {getattr(self, name)}."
+                raise ValueError(msg)
+        if self.seed == other.seed:
+            msg = f"both runs have seed {self.seed}, hence the same probes. Run one of them with another `rng`."
+            raise ValueError(msg)
+        T = concatenate([self._tridiagonal, other._tridiagonal])
+        return self._with(
+            alpha=T.alpha,
+            beta=T.beta,
+            lengths=T.lengths,
+            overlaps=T.overlaps,
+            groups=np.concatenate([self.groups, other.groups + self.groups.max() + 1]),
+            reorth="full" if self.reorth == other.reorth == "full" else "none",
+            noise=max(self.noise, other.noise),
+            products=self.products + other.products,
+            seconds=self.seconds + other.seconds,
+            status=f"merged: {self.status}; {other.status}",
+            warnings=tuple(dict.fromkeys(self.warnings + other.warnings)),
+        )
+
+    def distance(self, other: Spectrum, metric: Literal["wasserstein", "kolmogorov"] = "wasserstein", /) -> Estimate:
+        """Return the distance of two estimated distributions of eigenvalues, with its interval.
+
+        "wasserstein" is the integral of |F - G| over x, in units of the eigenvalues; "kolmogorov" its maximum. The
+        interval follows from the two bands by the triangle inequality.
+        """
+        return _distribution.distance(self._measure, other._measure, metric, self.coordinate(), self.confidence)
+
+    def save(self, path: str | Path, /) -> Path:
+        """Write the run to one .npz file (no pickle, metadata as JSON, atomically) and return its path."""
+        arrays = {name: getattr(self, name) for name in _store.ARRAYS}
+        facts = {
+            item.name: getattr(self, item.name) for item in fields(self) if item.init and item.name not in _store.ARRAYS
+        }
+        return _store.write(Path(path), arrays, facts)
+
+    def plot(self, ax: Any = None, **style: Any) -> Any:
+        """Draw the density on matplotlib axes and return them; see `slq.plot.density`."""
+        from slq import plot
+
+        return plot.density(self, ax=ax, **style)
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    @property
+    def _tridiagonal(self) -> Tridiagonal:
+        return Tridiagonal(self.alpha, self.beta, self.lengths, self.overlaps)
+
+    def _rule(self) -> Rule:
+        rule = gauss(self._tridiagonal)
+        return rule if self.reorth == "full" else _outliers.merge_ghosts(rule, _GHOST_WIDTH * self.noise)
+
+    def _interpret(self, T: Tridiagonal, rule: Rule) -> tuple[Resolved, Measure]:
+        """Turn rules into what is resolved and the measure of the rest."""
+        sphere = slice(None) if self.kind == "sphere" else slice(1)
+        edges = certified_edges(
+            rule.nodes[sphere],
+            T.beta[sphere],
+            T.lengths[sphere],
+            self.n,
+            risk=_EDGE_RISK * (1 - self.confidence),
+            noise=self.noise,
+        )
+        if self.reorth == "none":
+            rule = _outliers.merge_ghosts(rule, _GHOST_WIDTH * self.noise)
+        resolved = _outliers.resolve(rule, self.n, noise=self.noise, groups=self.groups)
+        return resolved, measure_of(rule, resolved, self.n, edges=edges, noise=self.noise)
+
+    def _shorter(self) -> Measure:
+        """Return the measure from three quarters of the steps, to see how much the last quarter changed."""
+        lengths = np.where(self._tridiagonal.invariant, self.lengths, np.maximum(1, (3 * self.lengths) // 4))
+        T = Tridiagonal(self.alpha, self.beta, lengths, self.overlaps)
+        return self._interpret(T, gauss(T))[1]
+
+    def _trace(self, integrand: Integrand, *, shift: float, lower: float | None, confidence: float) -> Estimate:
+        if shift:
+            return self.shifted(shift)._trace(integrand, shift=0.0, lower=lower, confidence=confidence)
+        measure, T = self._measure, self._tridiagonal
+        if self.kind == "rademacher" and self.probes > 1:  # the first, a sphere probe, is there for the edges
+            measure, T = replace(measure, probes=measure.probes[1:]), T.drop_first()
+        return trace_estimate(
+            measure,
+            T,
+            integrand,
+            kind=self.kind if self.probes > 1 else "sphere",
+            noise=self.noise,
+            confidence=confidence,
+            certified=self.certified,
+            lower=lower,
+        )
+
+    def _grid(self, coordinate: Coordinate, points: int = 1000) -> Floats:
+        nodes = np.concatenate([p.nodes for p in self._measure.probes])
+        y = coordinate.forward(np.array([nodes.min(), nodes.max()]))
+        margin = 0.05 * (y[1] - y[0]) or max(abs(y[0]), 1.0)
+        return coordinate.inverse(np.linspace(y[0] - margin, y[1] + margin, points))
+
+    def _with(self, **changes: Any) -> Spectrum:
+        return replace(self, **changes)
+
+
+def load(path: str | Path, /) -> Spectrum:
+    """Read a `Spectrum` written by `Spectrum.save`.
+
+    Parameters
+    ----------
+    path : str or Path
+        The .npz file.
+
+    Returns
+    -------
+    Spectrum
+        Equal to the one that was saved.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is truncated, no slq result, or of a newer format; the message says which.
+    """
+    arrays, facts = _store.read(Path(path))
+    return Spectrum(**arrays, **facts)
