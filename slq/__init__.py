@@ -5,6 +5,7 @@ from importlib.metadata import version as _version
 from slq import gallery, plot
 from slq._budget import ErrorBudget
 from slq._density import Density
+from slq._doctor import Diagnosis, Finding, check
 from slq._driver import spectrum
 from slq._errors import RunError, SlqWarning
 from slq._estimates import Band, ErrorParts, Estimate
@@ -12,6 +13,7 @@ from slq._functions import logdet, trace, trace_inverse
 from slq._lanczos import Tridiagonal, lanczos
 from slq._operators import Operator, SymmetricOperator, as_operator
 from slq._outliers import Outliers
+from slq._plan import Plan, plan
 from slq._quadrature import Rule, gauss
 from slq._spectrum import Spectrum, load
 
@@ -20,11 +22,14 @@ __version__ = _version("slq")
 __all__ = [
     "Band",
     "Density",
+    "Diagnosis",
     "ErrorBudget",
     "ErrorParts",
     "Estimate",
+    "Finding",
     "Operator",
     "Outliers",
+    "Plan",
     "Rule",
     "RunError",
     "SlqWarning",
@@ -32,11 +37,13 @@ __all__ = [
     "SymmetricOperator",
     "Tridiagonal",
     "as_operator",
+    "check",
     "gallery",
     "gauss",
     "lanczos",
     "load",
     "logdet",
+    "plan",
     "plot",
     "spectrum",
     "trace",

@@ -76,7 +76,7 @@ def is_floating(dtype: Any) -> bool:
 
 
 def working_dtype(dtype: Any, xp: Any) -> Any:
-    """Return the dtype of Krylov vectors for an operator of `dtype`: float32 for that and shorter ones, else float64."""
+    """Return the dtype of Krylov vectors for an operator of `dtype`: float32 for all up to that, else float64."""
     return xp.float32 if dtype_name(dtype).startswith(_SHORT) else xp.float64
 
 
@@ -130,7 +130,10 @@ def to_host(x: Array) -> Floats:
         return np.asarray(x.double() if x.dtype.itemsize < 8 else x, dtype=np.float64)
     if hasattr(x, "get") and hasattr(x, "__cuda_array_interface__"):  # cupy refuses implicit copies
         x = x.get()
-    return np.asarray(x, dtype=np.float64)
+    try:
+        return np.asarray(x, dtype=np.float64)
+    except RuntimeError:  # a device other than the CPU: ask for the copy
+        return np.asarray(np.from_dlpack(x), dtype=np.float64)
 
 
 def from_host(x: npt.NDArray[Any], xp: Any, *, dtype: Any, device: Any) -> Array:

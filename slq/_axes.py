@@ -23,8 +23,8 @@ CURVE = "slq spectrum"
 _COLOURS = ("#0072B2", "#D55E00"), ("#009E73", "#E69F00"), ("#CC79A7", "#8C3D6B"), ("#56B4E9", "#4D4D4D")
 # What is drawn reaches beyond the outermost nodes by this share of their distance.
 _MARGIN = 0.05
-# Labelled ticks that an asinh axis has room for, at column width.
-_MOST_TICKS = 8
+# Inches that a label such as -10^-2 needs on the eigenvalue axis.
+_LABEL = 0.45
 
 
 def axes_for(ax: Axes | None) -> tuple[Axes, int]:
@@ -74,7 +74,9 @@ def finish(axes: Axes, x: Floats, coordinate: Coordinate) -> Axes:
         low, high = min(low, axes.get_xlim()[0]), max(high, axes.get_xlim()[1])
     axes.set_xlim(low, high)
     if coordinate.scale == "asinh":
-        major, minor = _decades(low, high, coordinate)
+        inches = axes.bbox.width / axes.figure.dpi
+        y = coordinate.forward(np.array([low, high]))
+        major, minor = _decades(low, high, coordinate, float(y[1] - y[0]) * _LABEL / inches)
         axes.set_xticks(major, [_power(tick) for tick in major])
         axes.set_xticks(minor, minor=True)
     axes.set_xlabel("eigenvalue λ" if coordinate.scale == "linear" else f"eigenvalue λ  (s = {coordinate.unit:.2g})")
@@ -91,20 +93,19 @@ def bound_heights(axes: Axes, floor: float) -> None:
     top = axes.dataLim.y1
     if floor > 0:
         axes.set_yscale("log")
-    axes.set_ylim(floor, top * (2.0 if floor > 0 else 1.05))
+    axes.set_ylim(floor, top * (2.0 if floor > 0 else 1.12))
 
 
 def _drawn(axes: Axes) -> int:
     return sum(line.get_gid() == CURVE for line in axes.lines)
 
 
-def _decades(low: float, high: float, coordinate: Coordinate) -> tuple[list[float], list[float]]:
-    """Return ticks of an asinh axis: zero and powers of ten as far as there is room, and the digits between them."""
+def _decades(low: float, high: float, coordinate: Coordinate, room: float) -> tuple[list[float], list[float]]:
+    """Return ticks of an asinh axis: zero and powers of ten, `room` apart at least, and the digits between them."""
     largest = int(np.floor(np.log10(max(abs(low), abs(high)))))
     smallest = int(np.floor(np.log10(coordinate.unit)))
     powers = [10.0**k for k in range(largest, smallest - 1, -1)]
     candidates = [0.0] + [sign * power for power in powers for sign in (1.0, -1.0)]
-    room = np.diff(coordinate.forward(np.array([low, high])))[0] / _MOST_TICKS
     major: list[float] = []
     for tick in candidates:
         y = coordinate.forward(np.array([tick, *major]))

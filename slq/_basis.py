@@ -20,8 +20,6 @@ from slq._arrays import Array
 _BLOCK = 16
 # Symmetry is tested on all pairs among this many probes.
 _PAIRS = 4
-# What overflows becomes a coefficient that is not finite, which the run tells of; NumPy need not warn as well.
-_QUIET = {"over": "ignore", "invalid": "ignore"}
 
 
 class Basis:
@@ -65,6 +63,15 @@ class Basis:
             rows = rows - self._xp.matmul(self._xp.matrix_transpose(coefficients), block)[:, 0, :]
             own = coefficients[:, -1, 0]
         return rows, own
+
+    def combine(self, position: int, coefficients: Array) -> Array:
+        """Return combinations of one probe's stored vectors as rows, from coefficients of shape (combinations, m)."""
+        total, start = None, 0
+        for block in self._filled():
+            stop = start + block.shape[1]
+            part = self._xp.matmul(coefficients[:, start:stop], block[position, :, :])
+            total, start = part if total is None else total + part, stop
+        return total
 
     def keep(self, which: npt.NDArray[np.intp]) -> None:
         """Drop all probes but those at the given positions."""
@@ -111,11 +118,16 @@ class Krylov:
         """Whether new vectors are made orthogonal to all earlier ones."""
         return self._basis is not None
 
+    def combine(self, position: int, coefficients: Array) -> Array | None:
+        """Return combinations of one probe's Krylov vectors as rows; None where past vectors are not kept."""
+        return None if self._basis is None else self._basis.combine(position, coefficients)
+
     def drop_basis(self) -> None:
         """Free the past vectors."""
         self._basis = None
 
-    @np.errstate(**_QUIET)
+    # What overflows becomes a coefficient that is not finite, which the run tells of; NumPy need not warn as well.
+    @np.errstate(over="ignore", invalid="ignore")
     def step(self, images: Array) -> Array:
         """Go on to the next vectors, given A times the current ones.
 
@@ -148,23 +160,34 @@ class Krylov:
         if self._basis is not None:
             self._basis.keep(which)
 
-    @np.errstate(**_QUIET)
+    @np.errstate(over="ignore", invalid="ignore")
     def asymmetry(self, images: Array) -> float:
         """Estimate |A - A^T|_F / |A|_F, given A times the current random vectors; 0 for a single probe.
 
         For random unit u, v: u^T B v has the size |B|_F / n, and |A v| that of |A|_F / sqrt(n).
         """
-        if images.shape[0] < 2:
+        k = min(images.shape[0], _PAIRS)
+        if k < 2:
             return 0.0
-        rows, images = self.current[:_PAIRS, :], images[:_PAIRS, :]
+        rows, images = self.current[:k, :], images[:k, :]
         gram = _arrays.cast(self._xp.matmul(rows, images.T), self._accumulator, self._xp)
         sizes = self._xp.sqrt(self._dot(images, images))
         found = _arrays.to_host(self._xp.concat([gram, sizes[:, None]], axis=1))
-        difference = (found[:, :-1] - found[:, :-1].T)[np.triu_indices(len(found), 1)]
+        difference = (found[:, :-1] - found[:, :-1].T)[np.triu_indices(k, 1)]
         return float(np.sqrt(rows.shape[1] * np.mean(difference**2)) / (found[:, -1].mean() or 1.0))
 
     def _dot(self, a: Array, b: Array) -> Array:
         return self._xp.sum(a * b, axis=-1, dtype=self._accumulator)
+
+
+def unit_rows(rows: Array, xp: Any) -> Array:
+    """Return start vectors divided by their norms, which may lie near the ends of the dtype's range."""
+    largest = xp.max(xp.abs(rows), axis=-1)
+    if not bool(xp.all((largest > 0) & xp.isfinite(largest))):
+        msg = "`v` must have finite columns different from zero."
+        raise ValueError(msg)
+    rows = rows / largest[:, None]  # their squares can neither overflow nor all vanish
+    return rows / xp.sqrt(xp.sum(rows * rows, axis=-1))[:, None]
 
 
 def _pick(x: Array, which: npt.NDArray[np.intp], xp: Any) -> Array:

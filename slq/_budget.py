@@ -83,6 +83,14 @@ def budget_of(
     return ErrorBudget(quadrature, bound, float(sampling), numeric, confidence)
 
 
+def probes_for(n: int, share: float, deviation: float) -> int:
+    """Return how many sphere probes bring the sampling error of n eigenvalues below `share` of their range.
+
+    `deviation` is the mean of sqrt(F (1 - F)) over the range: at most 1/2, about 0.35 for a semicircle.
+    """
+    return max(1, int(np.ceil(2 / n * (_QUANTILE_OVER_MEAN[0.95] * np.sqrt(2 / np.pi) * deviation / share) ** 2)))
+
+
 def _deviation(rest: Floats, measure: Measure) -> Floats:
     """Return the standard deviation of the probes' mean distribution function of the rest, by the Beta law."""
     return np.sqrt(2 * rest * (1 - rest) / ((measure.n_rest + 2) * len(measure.probes)))

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from slq._errors import RunError
@@ -24,7 +26,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     arguments : sequence of str, optional
         What follows `slq`; by default what the process was started with.
     """
-    sys.exit(_status(sys.argv[1:] if arguments is None else arguments))
+    try:
+        status = _status(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt as interrupt:
+        status = _complain(": ".join(["interrupted", *map(str, interrupt.args)]), _INTERRUPTED)
+    sys.exit(status)
 
 
 def _status(arguments: Sequence[str]) -> int:
@@ -49,13 +55,25 @@ def _run(command: Callable[[], object]) -> int:
         sys.stdout.flush()
     except RunError as error:
         return _complain(str(error), _FAILED)
+    except BrokenPipeError:
+        return _end_quietly()
     except (ImportError, OSError, TypeError, ValueError) as error:
-        if isinstance(error, BrokenPipeError):
-            return _end_quietly()
+        if not _meant(error):
+            error.add_note(
+                "This is a mistake in slq, not in the input. Please report it with the output of `slq info`."
+            )
+            raise
         return _complain(_plain(error), _UNUSABLE)
-    except KeyboardInterrupt as interrupt:
-        return _complain(f"interrupted{''.join(f': {a}' for a in interrupt.args)}", _INTERRUPTED)
     return status if isinstance(status, int) else 0
+
+
+def _meant(error: Exception) -> bool:
+    """Tell whether an error is meant for the user: from the system, or from a `raise` in slq or an adapter."""
+    if isinstance(error, ImportError | OSError):
+        return True
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    folder = Path(frame.filename).parent.name
+    return folder.startswith(("slq", "gallery")) and (frame.line or "raise").startswith("raise")
 
 
 def _plain(error: Exception) -> str:

@@ -15,9 +15,10 @@ from typing import Any, Literal
 import numpy as np
 
 from slq import _arrays, _probes
+from slq._choice import Deflate, choose
 from slq._operators import as_operator
 from slq._probes import Kind, Seed
-from slq._session import Callback, Session, choose
+from slq._session import Callback, Session
 from slq._spectrum import Spectrum
 
 # Share of the tolerance that the quadrature error may take; a probe costs all its steps again, so the larger one.
@@ -40,6 +41,7 @@ def spectrum(
     reorth: Literal["auto", "full", "none"] = "auto",
     dtype: Any = None,
     batch: int | Literal["auto"] = "auto",
+    deflate: Deflate = "auto",
     confidence: float = 0.95,
     max_products: int | None = None,
     memory: float | None = None,
@@ -74,6 +76,9 @@ def spectrum(
         Of the Krylov vectors; by default the operator's, at least float32.
     batch : int or "auto"
         Probes multiplied at once.
+    deflate : {"auto", "none"}, default "auto"
+        Whether to project eigenvectors that the first probes have resolved out of later ones (P A P), so that these
+        eigenvalues count exactly however many probes follow. Costs no product.
     confidence : float, default 0.95
         Of all intervals.
     max_products : int, optional
@@ -126,6 +131,7 @@ def spectrum(
         reorth=reorth,
         dtype=dtype,
         batch=batch,
+        deflate=deflate,
         confidence=confidence,
         max_products=max_products,
         memory=memory,
@@ -134,6 +140,60 @@ def spectrum(
     )
     with session:
         status = _run(session, tol=tol, fixed_probes=probes is not None, fixed_steps=steps is not None)
+    return session.result(status)
+
+
+def extend(
+    spectrum: Spectrum,
+    A: Any,
+    /,
+    *,
+    probes: int | None = None,
+    steps: int | None = None,
+    memory: float | None = None,
+    max_products: int | None = None,
+    progress: bool = False,
+    callback: Callback | None = None,
+) -> Spectrum:
+    """Take a run further; see `Spectrum.extend`."""
+    probes, steps = probes or spectrum.probes, steps or spectrum.steps
+    if probes < spectrum.probes or steps < spectrum.steps:
+        msg = (
+            f"`probes` and `steps` count all there shall be: at least the {spectrum.probes} × {spectrum.steps} there "
+            f"are, got {probes} × {steps}."
+        )
+        raise ValueError(msg)
+    if spectrum.projected.any():
+        msg = 'a run with deflated probes cannot be extended: its vectors are gone. Run it with deflate="none".'
+        raise ValueError(msg)
+    if spectrum.groups.max() > 0:
+        msg = "a merged spectrum has probes of several seeds and cannot be extended. Extend its parts, then merge."
+        raise ValueError(msg)
+    session = open_session(
+        A,
+        probes=probes,
+        steps=steps,
+        rng=spectrum.seed,
+        kind=spectrum.kind,
+        reorth=spectrum.reorth,
+        deflate="none",
+        dtype=spectrum.metadata.get("dtype"),
+        confidence=spectrum.confidence,
+        memory=memory,
+        max_products=max_products,
+        progress=progress,
+        callback=callback,
+        before=spectrum,
+    )
+    if session.operator.n != spectrum.n:
+        msg = f"`A` has dimension {session.operator.n}, the spectrum {spectrum.n}: it is another operator."
+        raise ValueError(msg)
+    with session:
+        if session.runs.probes == 0:
+            session.runs.open(session.width)
+            if not session.advance(steps):
+                return session.result(session.why_stopped)
+        status = "extended as asked" if session.add_probes(probes) else session.why_stopped
     return session.result(status)
 
 
@@ -149,11 +209,13 @@ def open_session(
     reorth: Literal["auto", "full", "none"] = "auto",
     dtype: Any = None,
     batch: int | Literal["auto"] = "auto",
+    deflate: Deflate = "auto",
     confidence: float = 0.95,
     max_products: int | None = None,
     memory: float | None = None,
     progress: bool = False,
     callback: Callback | None = None,
+    before: Spectrum | None = None,
 ) -> Session:
     """Check the arguments of `spectrum` and decide what can be decided before the first product.
 
@@ -167,6 +229,7 @@ def open_session(
         max_products=max_products,
         reorth=reorth,
         kind=kind,
+        deflate=deflate,
         memory=memory,
     )
     operator = as_operator(A)
@@ -179,6 +242,7 @@ def open_session(
         first=first,
         reorth=reorth,
         batch=batch,
+        deflate=deflate,
         room=int(free // (operator.n * _arrays.itemsize(vectors))),
     )
     return Session(
@@ -191,6 +255,7 @@ def open_session(
         callback=callback,
         max_products=max_products,
         show_progress=progress,
+        before=before,
     )
 
 
@@ -257,6 +322,7 @@ def _validate(
     max_products: int | None,
     reorth: str,
     kind: str,
+    deflate: str,
     memory: float | None,
 ) -> None:
     if not 0.5 <= confidence < 1:
@@ -275,6 +341,7 @@ def _validate(
     for name, value, allowed in (
         ("reorth", reorth, ("auto", "full", "none")),
         ("kind", kind, ("sphere", "rademacher")),
+        ("deflate", deflate, ("auto", "none")),
     ):
         if value not in allowed:
             msg = f"`{name}` must be one of {', '.join(map(repr, allowed))}, got {value!r}."

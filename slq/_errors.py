@@ -1,4 +1,4 @@
-"""The two signals of slq: a warning for numerics, and the error that keeps what was computed."""
+"""The signals of slq: a warning for numerics, an error that keeps what was computed, one for undefined functions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from typing import Any
 
 class SlqWarning(UserWarning):
     """Something about the operator or the numbers deserves a look; the result is still valid as described."""
+
+
+class DomainError(ValueError):
+    """A function was asked for that is not defined on the spectrum, such as the log of an indefinite matrix."""
 
 
 class RunError(RuntimeError):

@@ -35,6 +35,7 @@ class Options(TypedDict, total=False):
     reorth: Literal["auto", "full", "none"]
     dtype: Any
     batch: int | Literal["auto"]
+    deflate: Literal["auto", "none"]
     confidence: float
     max_products: int | None
     memory: float | None

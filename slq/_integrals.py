@@ -15,6 +15,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from slq._arrays import Floats
+from slq._errors import DomainError
 from slq._estimates import Claim, ErrorParts, Estimate
 from slq._lanczos import Tridiagonal
 from slq._measure import Measure, ProbeMeasure
@@ -300,7 +301,7 @@ def _require_domain(measure: Measure, integrand: Integrand, noise: float, lower:
     smallest = min(float(p.nodes[0]) for p in measure.probes)
     if lower is not None and lower > smallest + noise:
         msg = f"`lower` = {lower:g} is no lower bound: an eigenvalue is at most {smallest:.6g} (certain, to rounding)."
-        raise ValueError(msg)
+        raise DomainError(msg)
     if integrand.positive and smallest <= noise:
         suggestion = max(-2 * measure.edges[0], 2 * noise) or 1.0
         msg = (
@@ -308,4 +309,4 @@ def _require_domain(measure: Measure, integrand: Integrand, noise: float, lower:
             f"(certain, to rounding) and at least {measure.edges[0]:.6g}. Ask for A + shift * I with `shift=` above "
             f"{-measure.edges[0]:.3g}, for example shift={suggestion:.2g}, or check the sign of A."
         )
-        raise ValueError(msg)
+        raise DomainError(msg)

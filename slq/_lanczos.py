@@ -1,11 +1,11 @@
 """k Lanczos recurrences in lock-step: one batched product per step gives one more row of k tridiagonal matrices.
 
-Vectors stay on the operator's device; alpha and beta are summed there in float64 and copied to the host every few
-steps. Nothing is interpreted here: quadrature, errors and stopping rules come later.
+Vectors stay on the operator's device (`_basis`); alpha and beta are copied to the host every few steps. Nothing is
+interpreted here: quadrature, errors and stopping rules come later.
 
-Source: Paige's ordering of the recurrence (Paige 1972, doi:10.1093/imamat/10.3.373), one independent Krylov space per
-probe. Differences from the textbook: 1. orthogonality by two block Gram-Schmidt sweeps; 2. breakdown is judged
-against the size of T, per probe; 3. an operator of extreme scale is divided by a power of two.
+Source: Golub & Van Loan 2013, section 10.1, one independent Krylov space per probe. Differences from the textbook:
+1. orthogonality by two block Gram-Schmidt sweeps; 2. breakdown is judged against the size of T, per probe; 3. an
+operator of extreme scale is divided by a power of two.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy.typing as npt
 
 from slq import _arrays
 from slq._arrays import Array, Floats
-from slq._basis import Basis
+from slq._basis import Krylov, unit_rows
 from slq._errors import RunError
-from slq._operators import Operator, as_operator
+from slq._operators import Operator, as_operator, require_block
 
 Reorth = Literal["full", "none"]
 
@@ -29,10 +29,8 @@ Reorth = Literal["full", "none"]
 _FETCH_EVERY = 8
 # beta_j below this many roundings of |T| is an invariant subspace: an operator product errs by a few roundings.
 _BREAKDOWN_ROUNDINGS = 32.0
-# Symmetry is tested on all pairs among this many probes.
-_PAIRS = 4
-# Squares of entries beyond 10**±these would leave the range of the dtype.
-_SAFE_EXPONENT = {"float64": 100, "float32": 12}
+# Roundings above this are those of half precisions; of them one is noise enough.
+_HALF_PRECISION = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +88,8 @@ class LanczosRun:
         Columns multiplied so far.
     product_seconds : float
         Time spent in products so far, as the host sees it.
+    rounding : float
+        Unit in the last place of the shortest dtype that a product went through.
     asymmetry : float or None
         Estimate of |A - A^T|_F / |A|_F from the first products of two or more probes.
     """
@@ -97,22 +97,17 @@ class LanczosRun:
     def __init__(
         self, operator: Operator, start: Array, *, reorth: Reorth, references: Array | None = None, first: int = 0
     ) -> None:
-        xp = operator.xp
-        self._operator, self._xp, self._references, self._first = operator, xp, references, first
-        self._dtype, self._device = start.dtype, _arrays.device_of(start)
-        self._accumulator = _arrays.accumulator_dtype(xp, self._device)
-        self._basis = Basis(xp) if reorth == "full" else None
-        probes = start.shape[0]
-        self._active = np.arange(probes)
-        self._current, self._previous = start, xp.zeros_like(start)
-        self._beta = xp.zeros((probes,), dtype=self._dtype, device=self._device)
+        self._operator, self._xp, self._dtype, self._first = operator, operator.xp, start.dtype, first
+        self._krylov = Krylov(start, operator.xp, reorth=reorth == "full", references=references)
+        self._references = 0 if references is None else references.shape[0]
+        self._active = np.arange(start.shape[0])
         self._scale: float | None = None
-        self._pending: list[tuple[Array, Array, Array | None]] = []
-        self._coefficients: list[list[tuple[float, float]]] = [[] for _ in range(probes)]
-        self._overlaps: list[list[Floats]] = [[] for _ in range(probes)]
-        self._norms = np.zeros(probes)
+        self._pending: list[Array] = []
+        self._coefficients: list[list[Floats]] = [[] for _ in self._active]
+        self._norms = np.zeros(start.shape[0])
         self.products = 0
         self.product_seconds = 0.0
+        self.rounding = max(_arrays.epsilon(start.dtype), _arrays.epsilon(operator.dtype))
         self.asymmetry: float | None = None
 
     @property
@@ -139,48 +134,44 @@ class LanczosRun:
         """Make up to `steps` more steps of every active probe; never more than n in all."""
         target = min(self.steps + steps, self._operator.n)
         while not self.finished and self.steps < target:
-            for _ in range(min(_FETCH_EVERY, max(1, self.steps), target - self.steps)):
-                self._step()
-            self._fetch()
+            try:
+                for _ in range(min(_FETCH_EVERY, max(1, self.steps), target - self.steps)):
+                    self._step()
+            finally:  # when a product raises, the steps before it are kept
+                self._fetch()
+
+    def combine(self, probe: int, coefficients: Floats) -> Array | None:
+        """Return combinations of one probe's Krylov vectors as rows, from host coefficients of shape (r, steps).
+
+        None where the vectors are not kept, or the probe has ended.
+        """
+        where = np.flatnonzero(self._active == probe)
+        if where.size == 0:
+            return None
+        device = _arrays.device_of(self._krylov.current)
+        return self._krylov.combine(
+            int(where[0]), _arrays.from_host(coefficients, self._xp, dtype=self._dtype, device=device)
+        )
 
     def drop_basis(self) -> None:
         """Free the stored vectors and go on without re-orthogonalisation."""
-        self._basis = None
+        self._krylov.drop_basis()
 
     def tridiagonal(self) -> Tridiagonal:
         """Return what has been computed, on the host."""
         lengths = np.array([len(rows) for rows in self._coefficients])
-        k, m = len(lengths), int(lengths.max(initial=0))
-        r = 0 if self._references is None else self._references.shape[0]
-        alpha, beta, overlaps = np.zeros((k, m)), np.zeros((k, m)), np.zeros((k, m, r))
+        table = np.zeros((len(lengths), int(lengths.max(initial=0)), 2 + self._references))
         for i, rows in enumerate(self._coefficients):
             if rows:
-                alpha[i, : len(rows)], beta[i, : len(rows)] = np.array(rows).T
-                overlaps[i, : len(rows)] = self._overlaps[i]
+                table[i, : len(rows)] = rows
         scale = 1.0 if self._scale is None else self._scale
-        return Tridiagonal(alpha * scale, beta * scale, lengths, overlaps)
+        return Tridiagonal(table[:, :, 0] * scale, table[:, :, 1] * scale, lengths, table[:, :, 2:])
 
     def _step(self) -> None:
-        xp = self._xp
-        if self._basis is not None:
-            self._basis.append(self._current)
-        w = self._product(self._current)
+        images = self._product(self._krylov.current)
         if self.asymmetry is None:
-            self.asymmetry = self._measure_asymmetry(self._current, w)
-        w = w - self._beta[:, None] * self._previous
-        alpha = self._dot(w, self._current)
-        w = w - _arrays.cast(alpha, self._dtype, xp)[:, None] * self._current
-        if self._basis is not None:
-            w, own = self._basis.project_out(w)
-            alpha = alpha + _arrays.cast(own, alpha.dtype, xp)
-            w, _ = self._basis.project_out(w)
-        beta = xp.sqrt(self._dot(w, w))
-        overlap = None if self._references is None else xp.matmul(self._current, self._references.T)
-        self._pending.append((alpha, beta, overlap))
-        self._beta = _arrays.cast(beta, self._dtype, xp)
-        # Dividing by one instead of an exact zero; a tiny beta is caught on the host and its step cut off there.
-        divisor = xp.where(self._beta > 0, self._beta, xp.ones_like(self._beta))
-        self._previous, self._current = self._current, w / divisor[:, None]
+            self.asymmetry = self._krylov.asymmetry(images)
+        self._pending.append(self._krylov.step(images))
 
     def _product(self, rows: Array) -> Array:
         """Return A applied to each row, in the run's dtype, divided by the run's scale."""
@@ -189,80 +180,55 @@ class LanczosRun:
         block = operator.product(_arrays.cast(rows, operator.dtype, xp).T)
         self.product_seconds += perf_counter() - began
         self.products += rows.shape[0]
-        if tuple(block.shape) != (operator.n, rows.shape[0]):
-            msg = (
-                f"a product of a block of shape ({operator.n}, {rows.shape[0]}) must have that shape, got "
-                f"{tuple(block.shape)}. Check what `matmat` or the callable returns."
-            )
-            raise RunError(msg)
+        require_block(block, (operator.n, rows.shape[0]))
         result = _arrays.cast(_arrays.rows_of(block, xp), self._dtype, xp)
         if self._scale is None:
-            self._scale = _power_of_two(float(xp.max(xp.abs(result))), self._dtype)
+            self.rounding = max(self.rounding, _arrays.epsilon(block.dtype))
+            self._scale = _arrays.extreme_scale(float(xp.max(xp.abs(result))), self._dtype)
         return result if self._scale == 1.0 else result * (1.0 / self._scale)
-
-    def _measure_asymmetry(self, rows: Array, images: Array) -> float:
-        """Estimate |A - A^T|_F / |A|_F from products that are there anyway; 0 for a single probe.
-
-        For random unit u, v: u^T B v has the size |B|_F / n, and |A v| that of |A|_F / sqrt(n).
-        """
-        if rows.shape[0] < 2:
-            return 0.0
-        gram = _arrays.to_host(self._xp.matmul(rows[:_PAIRS, :], images[:_PAIRS, :].T))
-        sizes = _arrays.to_host(self._xp.sqrt(self._dot(images[:_PAIRS, :], images[:_PAIRS, :])))
-        difference = (gram - gram.T)[np.triu_indices(len(gram), 1)]
-        return float(np.sqrt(self._operator.n * np.mean(difference**2)) / (sizes.mean() or 1.0))
-
-    def _dot(self, a: Array, b: Array) -> Array:
-        return self._xp.sum(a * b, axis=-1, dtype=self._accumulator)
 
     def _fetch(self) -> None:
         """Copy pending coefficients to the host, cut each probe where it ended, and go on with the others only."""
-        pending, self._pending = self._pending, []
-        alphas, betas = (_arrays.to_host(self._xp.stack([p[i] for p in pending])) for i in (0, 1))
-        overlaps = np.zeros((len(pending), len(self._active), 0))
-        if self._references is not None:
-            overlaps = _arrays.to_host(self._xp.stack([p[2] for p in pending]))
-        finite = np.isfinite(alphas) & np.isfinite(betas)
-        good = len(pending) if finite.all() else int(np.argmin(finite.all(axis=1)))
-        ended = np.array([
-            self._take(probe, alphas[:good, i], betas[:good, i], overlaps[:good, i])
-            for i, probe in enumerate(self._active)
-        ])
-        if good < len(pending) and not ended.all():
-            self._raise_not_finite(int(self._active[np.argmin(finite[good])]), self.steps + 1)
+        if not self._pending:
+            return
+        table = _arrays.to_host(self._xp.stack(self._pending))
+        self._pending, reached = [], self.steps + len(table)
+        ended = np.array([self._take(probe, table[:, i]) for i, probe in enumerate(self._active)])
+        lengths = np.array([len(self._coefficients[probe]) for probe in self._active])
+        broken = ~ended & (lengths < reached)
+        if broken.any():
+            self._raise_not_finite(int(lengths[broken].min()), self._active[broken])
         if ended.any():
-            self._retire(np.flatnonzero(~ended))
+            self._active = self._active[~ended]
+            if not self.finished:
+                self._krylov.keep(np.flatnonzero(~ended))
 
-    def _take(self, probe: int, alphas: Floats, betas: Floats, overlaps: Floats) -> bool:
-        """Append one probe's new coefficients; tell whether it ended: by an invariant Krylov space or after n steps."""
-        rows = self._coefficients[probe]
-        for alpha, beta, overlap in zip(alphas, betas, overlaps, strict=True):
+    def _take(self, probe: int, table: Floats) -> bool:
+        """Append one probe's new coefficients, as far as they are finite; tell whether it ended.
+
+        It ends by an invariant Krylov space or after n steps; what the recurrence made after that means nothing.
+        """
+        rows, unit = self._coefficients[probe], self.rounding
+        noise = max(min(_BREAKDOWN_ROUNDINGS * unit, max(unit, _HALF_PRECISION)), self._operator.noise)
+        for row in table:
+            if not np.isfinite(row[:2]).all():
+                return False
             before = rows[-1][1] if rows else 0.0
-            self._norms[probe] = max(self._norms[probe], before + abs(alpha) + beta)
-            noise = max(_BREAKDOWN_ROUNDINGS * _arrays.epsilon(self._dtype), self._operator.noise)
+            self._norms[probe] = max(self._norms[probe], before + abs(row[0]) + row[1])
             complete = len(rows) + 1 == self._operator.n
-            invariant = beta <= noise * self._norms[probe] or (complete and self._basis is not None)
-            rows.append((float(alpha), 0.0 if invariant else float(beta)))
-            self._overlaps[probe].append(overlap)
+            invariant = row[1] <= noise * self._norms[probe] or (complete and self._krylov.orthogonal)
+            rows.append(np.where(np.arange(row.size) == 1, 0.0, row) if invariant else row)
             if invariant or complete:
                 return True
         return False
 
-    def _retire(self, kept: npt.NDArray[np.intp]) -> None:
-        """Go on with the probes at the given positions only."""
-        self._active = self._active[kept]
-        if self.finished:
-            return
-        rows = [int(i) for i in kept]
-        self._current, self._previous, self._beta = (
-            self._xp.stack([x[i, ...] for i in rows]) for x in (self._current, self._previous, self._beta)
-        )
-        if self._basis is not None:
-            self._basis.keep(kept)
-
-    def _raise_not_finite(self, probe: int, step: int) -> None:
+    def _raise_not_finite(self, steps: int, probes: npt.NDArray[np.intp]) -> None:
+        """Keep the steps that all active probes have made, and name the first probe that made no more."""
+        first = next(probe for probe in probes if len(self._coefficients[probe]) == steps)
+        for probe in self._active:
+            del self._coefficients[probe][steps:]
         msg = (
-            f"the product gave NaN or Inf for probe {self._first + probe} at step {step}. Common causes: a loss "
+            f"the product gave NaN or Inf for probe {self._first + first} at step {steps + 1}. Common causes: a loss "
             "that overflows in half precision, a division by zero inside the operator, uninitialised memory. "
             "`slq.check(A)` looks for the cause; the steps already done are in this exception's `.partial`."
         )
@@ -309,6 +275,8 @@ def lanczos(A: Any, v: Array, /, steps: int, *, reorth: Reorth = "full") -> Trid
 
     Raises
     ------
+    TypeError
+        If `v` is no array of the operator's library.
     ValueError
         If `v` has another length than n or is zero, or `steps` is not positive.
     RunError
@@ -330,25 +298,15 @@ def lanczos(A: Any, v: Array, /, steps: int, *, reorth: Reorth = "full") -> Trid
     if steps < 1:
         msg = f"`steps` must be at least 1, got {steps}."
         raise ValueError(msg)
+    xp = operator.xp
+    if not _arrays.is_array(v) or _arrays.namespace_of(v) is not _arrays.wrapped(xp):
+        msg = f"`v` must be an array of the operator's library, {xp.__name__.split('.')[-1]}, got {type(v).__name__}."
+        raise TypeError(msg)
     columns = v[:, None] if v.ndim == 1 else v
     if columns.ndim != 2 or columns.shape[0] != operator.n:
         msg = f"`v` must have shape ({operator.n},) or ({operator.n}, k), got {tuple(v.shape)}."
         raise ValueError(msg)
-    xp = operator.xp
     rows = _arrays.cast(_arrays.rows_of(columns, xp), _arrays.working_dtype(operator.dtype, xp), xp)
-    norms = xp.sqrt(xp.sum(rows * rows, axis=-1))
-    if not bool(xp.all(norms > 0)) or not bool(xp.all(xp.isfinite(norms))):
-        msg = "`v` must have finite columns different from zero."
-        raise ValueError(msg)
-    run = LanczosRun(operator, rows / norms[:, None], reorth=reorth)
+    run = LanczosRun(operator, unit_rows(rows, xp), reorth=reorth)
     run.advance(steps)
     return run.tridiagonal()
-
-
-def _power_of_two(size: float, dtype: Any) -> float:
-    """Return a power of two near `size` where squares of entries would overflow or underflow, else 1."""
-    if not np.isfinite(size) or size == 0:
-        return 1.0
-    exponent = int(np.floor(np.log2(size)))
-    limit = _SAFE_EXPONENT[_arrays.dtype_name(dtype)] * np.log2(10)
-    return 2.0**exponent if abs(exponent) > limit else 1.0

@@ -119,7 +119,8 @@ def measure_of(rule: Rule, resolved: Resolved, n: int, *, edges: tuple[float, fl
     probes = []
     for i in range(len(rule.nodes)):
         mask = np.zeros(rule.nodes.shape[1], dtype=bool)
-        mask[resolved.nodes[known, i]] = True
+        positions = resolved.nodes[known, i]
+        mask[positions[positions >= 0]] = True  # a projected probe does not see what was projected out
         alive = rule.weights[i] > 0
         probes.append(
             ProbeMeasure(

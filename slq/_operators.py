@@ -88,9 +88,7 @@ class Operator:
         return self.product(X)
 
 
-def as_operator(
-    obj: Any, /, *, n: int | None = None, like: Array | None = None, block: bool = False
-) -> Operator:
+def as_operator(obj: Any, /, *, n: int | None = None, like: Array | None = None, block: bool = False) -> Operator:
     """Return `obj` as an operator that slq can multiply by.
 
     Nothing is multiplied here, and matrices are not copied, except integer and boolean ones, which become float64
@@ -151,19 +149,40 @@ def as_operator(
     raise TypeError(msg)
 
 
+def require_block(block: Any, shape: tuple[int, int]) -> None:
+    """Refuse a product that is no real (n, b) block."""
+    found = tuple(getattr(block, "shape", ()))
+    if found != shape:
+        msg = (
+            f"a product of a block of shape {shape} must have that shape, got {found} from a "
+            f"{type(block).__name__}. Check what `matmat` or the callable returns."
+        )
+        raise RunError(msg)
+    if _arrays.dtype_name(block.dtype).startswith("complex"):
+        msg = "a product of real vectors came out complex. If its imaginary part is rounding, return the real part."
+        raise RunError(msg)
+
+
 def _from_sparse(matrix: Any) -> Operator:
     n = _dimension(matrix.shape)
     matrix = _floating(matrix.tocsr() if matrix.format != "csr" else matrix)
-    return Operator(n, matrix.dtype, matrix.__matmul__, _arrays.namespace_of_dtype(matrix.dtype), "cpu",
-                    metadata={"kind": "sparse matrix", "nonzeros": int(matrix.nnz)})
+    return Operator(
+        n,
+        matrix.dtype,
+        matrix.__matmul__,
+        _arrays.namespace_of_dtype(matrix.dtype),
+        "cpu",
+        metadata={"kind": "sparse matrix", "nonzeros": int(matrix.nnz)},
+    )
 
 
 def _from_array(matrix: Array) -> Operator:
     n = _dimension(matrix.shape)
     xp = _arrays.namespace_of(matrix)
     matrix = _floating(matrix, xp)
-    return Operator(n, matrix.dtype, matrix.__matmul__, xp, _arrays.device_of(matrix),
-                    metadata={"kind": "dense matrix"})
+    return Operator(
+        n, matrix.dtype, matrix.__matmul__, xp, _arrays.device_of(matrix), metadata={"kind": "dense matrix"}
+    )
 
 
 def _from_object(obj: Any, like: Array | None) -> Operator:
@@ -179,8 +198,16 @@ def _from_object(obj: Any, like: Array | None) -> Operator:
     else:
         msg = f"`A` of type {type(obj).__name__} has a shape but no `matmat`, `matvec` or `@` to multiply by."
         raise TypeError(msg)
-    return Operator(n, dtype, product, xp, device, getattr(obj, "order", "C"), float(getattr(obj, "noise", 0.0)),
-                    {"kind": type(obj).__name__, **getattr(obj, "metadata", {})})
+    return Operator(
+        n,
+        dtype,
+        product,
+        xp,
+        device,
+        getattr(obj, "order", "C"),
+        float(getattr(obj, "noise", 0.0)),
+        {"kind": type(obj).__name__, **getattr(obj, "metadata", {})},
+    )
 
 
 def _from_callable(function: Product, n: int | None, like: Array, block: bool) -> Operator:

@@ -10,7 +10,7 @@ Nothing here is smoothed or estimated; the mass of resolved eigenvalues is repla
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,8 @@ _SIMPLE_WEIGHT = 16.0
 # A node stands alone when its neighbours are further than this many spacings of the bulk, which holds this mass; and it
 # is worth resolving when the gap can be seen, as a share of the range.
 _ALONE, _BULK_MASS, _VISIBLE = 2.0, 0.9, 0.01
+# The fields of `Resolved` that have one row per eigenvalue.
+_COLUMNS = ("values", "residuals", "multiplicities", "nodes", "gaps", "shares")
 # A second singular value below this many relative residuals counts as zero.
 _RANK_SAFETY = 30.0
 
@@ -48,6 +50,8 @@ class Resolved:
         Which node of each probe it is.
     gaps : ndarray, shape (r,)
         Smallest distance to a neighbouring node.
+    shares : ndarray, shape (r,)
+        Share of all eigenvalues: multiplicity / n where known, else the probes' mean weight.
     """
 
     values: Floats
@@ -56,6 +60,7 @@ class Resolved:
     verified: bool
     nodes: npt.NDArray[np.intp]
     gaps: Floats
+    shares: Floats
 
     @property
     def known(self) -> npt.NDArray[np.bool_]:
@@ -95,13 +100,6 @@ class Outliers:
         return len(self.values)
 
 
-def shares(rule: Rule, resolved: Resolved, n: int) -> Floats:
-    """Return the share of each resolved eigenvalue: multiplicity / n where known, else the mean of its weights."""
-    probes = np.arange(len(rule.weights))
-    seen = np.array([rule.weights[probes, row].mean() for row in resolved.nodes])
-    return np.where(resolved.known, resolved.multiplicities / n, seen.reshape(resolved.values.shape))
-
-
 def standing_alone(gaps: Floats, nodes: Floats, weights: Floats) -> npt.NDArray[np.bool_]:
     """Tell which nodes with given distances to their neighbours stand apart from where the mass is.
 
@@ -115,13 +113,16 @@ def standing_alone(gaps: Floats, nodes: Floats, weights: Floats) -> npt.NDArray[
     return np.asarray(gaps > _ALONE * typical)
 
 
-def unresolved(nodes: Floats, weights: Floats, resolved: Resolved) -> int:
-    """Count the nodes of one probe that stand alone, far enough to be seen, without being a resolved eigenvalue."""
+def unresolved(nodes: Floats, weights: Floats, y: Floats, resolved: Resolved) -> int:
+    """Count the nodes of one probe that stand alone, far enough to be seen, without being a resolved eigenvalue.
+
+    `y` are the nodes in the coordinate of the picture.
+    """
     if nodes.size < 3:
         return 0
     gaps = neighbour_gaps(nodes)
     settled = np.any(np.abs(nodes[:, None] - resolved.values) <= 2 * resolved.residuals, axis=1)
-    visible = gaps > _VISIBLE * (nodes[-1] - nodes[0])
+    visible = neighbour_gaps(y) > _VISIBLE * (y[-1] - y[0])
     return int(np.sum(standing_alone(gaps, nodes, weights) & visible & ~settled))
 
 
@@ -130,16 +131,17 @@ def neighbour_gaps(nodes: Floats) -> Floats:
     return np.minimum(np.diff(nodes, prepend=-np.inf), np.diff(nodes, append=np.inf))
 
 
-def table(resolved: Resolved, alone: npt.NDArray[np.bool_], share: Floats, n: int) -> Outliers:
+def table(resolved: Resolved, alone: npt.NDArray[np.bool_], n: int) -> Outliers:
     """Return those of the resolved eigenvalues that stand alone, largest magnitude first."""
     chosen = np.flatnonzero(alone)
     chosen = chosen[np.argsort(-np.abs(resolved.values[chosen]), kind="stable")]
+    shares = resolved.shares[chosen]
     return Outliers(
         resolved.values[chosen],
         resolved.residuals[chosen],
-        n * share[chosen],
+        n * shares,
         resolved.known[chosen],
-        share[chosen],
+        shares,
         resolved.verified,
     )
 
@@ -171,7 +173,34 @@ def resolve(rule: Rule, n: int, *, noise: float, groups: npt.NDArray[np.intp]) -
     )
     if multiplicities.sum() > n:  # cannot be: the assumption of simple eigenvalues is wrong, so claim none
         multiplicities[:] = 0
-    return Resolved(np.array(best), residuals, multiplicities, k > 1, nodes, gaps)
+    seen = np.array([rule.weights[np.arange(k), row].mean() for row in nodes])
+    shares = np.where(multiplicities > 0, multiplicities / n, seen.reshape(multiplicities.shape))
+    return Resolved(np.array(best), residuals, multiplicities, k > 1, nodes, gaps, shares)
+
+
+def of_probes(rule: Rule, which: npt.NDArray[np.intp]) -> Rule:
+    """Return the rules of some of the probes."""
+    return Rule(rule.nodes[which], rule.weights[which], rule.residuals[which], rule.firsts[which])
+
+
+def without(rule: Rule, nodes: npt.NDArray[np.intp]) -> Rule:
+    """Return the rules without the given nodes, (r, probes) positions with -1 for none: they lose their weight."""
+    weights = rule.weights.copy()
+    for i, positions in enumerate(nodes.T):
+        weights[i, positions[positions >= 0]] = 0.0
+    return replace(rule, weights=weights)
+
+
+def select(resolved: Resolved, which: npt.NDArray[np.bool_]) -> Resolved:
+    """Return some of the resolved eigenvalues."""
+    return replace(resolved, **{name: getattr(resolved, name)[which] for name in _COLUMNS})
+
+
+def join(one: Resolved, two: Resolved) -> Resolved:
+    """Return the resolved eigenvalues of both, ascending."""
+    order = np.argsort(np.concatenate([one.values, two.values]))
+    columns = {name: np.concatenate([getattr(one, name), getattr(two, name)])[order] for name in _COLUMNS}
+    return replace(one, verified=one.verified and two.verified, **columns)
 
 
 def merge_ghosts(rule: Rule, width: float) -> Rule:

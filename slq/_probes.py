@@ -72,4 +72,4 @@ def _draw(generator: np.random.Generator, size: int, kind: Kind) -> Floats:
     if kind == "sphere":
         return generator.standard_normal(size)
     bits = np.unpackbits(generator.integers(0, 256, size=-(-size // 8), dtype=np.uint8), count=size)
-    return 2.0 * bits - 1.0
+    return np.where(bits == 1, 1.0, -1.0)

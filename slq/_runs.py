@@ -9,9 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from slq import _arrays, _probes
-from slq._arrays import Array
+from slq._arrays import Array, Floats
+from slq._basis import unit_rows
+from slq._deflation import orthonormal, project_out, projected
 from slq._lanczos import LanczosRun, Reorth, Tridiagonal, concatenate
 from slq._operators import Operator
 from slq._probes import Kind
@@ -53,10 +56,14 @@ class Runs:
         self.reorth: Reorth = reorth
         self._references = self._start(range(references)) if references else None
         self._closed = [] if done is None else [done]
+        self._projected = [] if done is None else [np.zeros(len(done.lengths), dtype=bool)]
+        self._vectors: Array | None = None
+        self._filling = 0.0
         self._open: LanczosRun | None = None
         self._products = 0
         self.asymmetry = 0.0
         self.repeat_error = 0.0
+        self.rounding = 0.0
 
     @property
     def products(self) -> int:
@@ -94,13 +101,12 @@ class Runs:
         """Start `count` more probes as the open batch, closing the one before."""
         self.close()
         first = self.probes
-        self._open = LanczosRun(
-            self._operator,
-            self._start(range(first, first + count)),
-            reorth=self.reorth,
-            references=self._references,
-            first=first,
-        )
+        operator, start = self._operator, self._start(range(first, first + count))
+        if self._vectors is not None:
+            operator = projected(operator, self._vectors, self._filling)
+            start = unit_rows(project_out(start, self._vectors, operator.xp), operator.xp)
+        self._open = LanczosRun(operator, start, reorth=self.reorth, references=self._references, first=first)
+        self._projected.append(np.full(count, self._vectors is not None))
 
     def advance(self, steps: int) -> None:
         """Take the open batch `steps` further."""
@@ -108,6 +114,28 @@ class Runs:
             return
         self._open.advance(steps)
         self.asymmetry = max(self.asymmetry, self._open.asymmetry or 0.0)
+        self.rounding = max(self.rounding, self._open.rounding)
+
+    @property
+    def deflating(self) -> bool:
+        """Whether further batches run with known eigenvectors projected out."""
+        return self._vectors is not None
+
+    @property
+    def projected(self) -> npt.NDArray[np.bool_]:
+        """Which of the probes were run with known eigenvectors projected out."""
+        return np.concatenate(self._projected)[: self.probes]
+
+    def deflate(self, coefficients: Floats) -> bool:
+        """Project these combinations of probe 0's Krylov vectors out of all further batches; False if they are gone.
+
+        `coefficients` has shape (d, steps): one row of T's eigenvectors per Ritz vector.
+        """
+        vectors = self._open.combine(0, coefficients) if self._open is not None and not self._closed else None
+        if vectors is not None:
+            self._vectors = orthonormal(vectors, self._operator.xp)
+            self._filling = float(self._open.tridiagonal().alpha[0].mean()) if self._open else 0.0
+        return vectors is not None
 
     def stop_reorthogonalising(self) -> None:
         """Free the basis of the open batch; it goes on, and further batches start, without one."""

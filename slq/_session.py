@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import perf_counter
 from types import TracebackType
 from typing import Any
@@ -17,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from slq import _arrays
-from slq._errors import RunError, SlqWarning
-from slq._lanczos import Reorth
+from slq._choice import Choice
+from slq._errors import DomainError, RunError, SlqWarning
 from slq._operators import Operator
 from slq._probes import Kind
 from slq._progress import NoMeter, meter
@@ -27,14 +26,12 @@ from slq._spectrum import Spectrum
 
 Callback = Callable[[Spectrum], object]
 
-# From this dimension on one probe is sample enough; below, two tell simple eigenvalues from multiple ones.
-_ONE_PROBE = 1_000_000
-# So many start vectors at most are kept to compare the probes' Ritz vectors; multiplicities below it can be told.
-_REFERENCES = 8
-# No more columns than this are multiplied at once by default.
-_BATCH = 16
-# Steps that memory must hold for full re-orthogonalisation to be worth it, and vectors needed besides the basis.
-_USUAL_STEPS, _WORK_VECTORS = 40, 4
+# Steps between reports while probes are added.
+_CHUNK = 16
+# Projections are judged for at least so many steps.
+_USUAL_STEPS = 40
+# So many further probes make projecting eigenvectors out of them worth its memory, at most this share of all.
+_WORTH_DEFLATING, _DEFLATION_SHARE = 4, 0.25
 # Projections may take this many seconds in all, or this many times the products' time, before they are given up.
 _FREE_SECONDS, _PROJECTION_SHARE = 10.0, 3.0
 # Bytes per second that projections read: two cores' memory, and a device's.
@@ -43,36 +40,6 @@ _HOST_BANDWIDTH, _DEVICE_BANDWIDTH = 8e9, 1e12
 _NOISE_ROUNDINGS = 8.0
 # Relative asymmetry or change of products beyond this power of a rounding is no rounding.
 _SUSPICIOUS = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What is decided before the first product: probes, how many at once, the most steps, orthogonality."""
-
-    probes: int
-    batch: int
-    steps: int
-    reorth: Reorth
-    automatic: bool
-    references: int
-
-
-def choose(
-    n: int, *, probes: int | None, steps: int | None, first: int | None, reorth: str, batch: int | str, room: int
-) -> Choice:
-    """Decide what fits: `room` is the number of vectors that memory holds."""
-    first = probes or first or (1 if n >= _ONE_PROBE else 2)
-    wanted = min(steps or _USUAL_STEPS, n) + _WORK_VECTORS
-    policy: Reorth = "none" if reorth == "none" or (reorth == "auto" and room < wanted) else "full"
-    width = min(first, _BATCH if batch == "auto" else int(batch))
-    if batch == "auto":
-        width = int(np.clip(room // (wanted if policy == "full" else _WORK_VECTORS), 1, width))
-    most = n if steps is None else min(steps, n)
-    if steps is None and policy == "full":
-        most = min(most, max(room // width - _WORK_VECTORS, 1))
-    # The number of probes to come is open unless it is given; comparing start vectors is cheap.
-    references = min(_REFERENCES, n, probes or _REFERENCES)
-    return Choice(first, width, most, policy, reorth == "auto", 0 if references == 1 else references)
 
 
 class Session:
@@ -90,21 +57,30 @@ class Session:
         callback: Callback | None,
         max_products: int | None,
         show_progress: bool,
+        before: Spectrum | None = None,
     ) -> None:
         self.operator, self.choice = operator, choice
         self.why_stopped = ""
+        self._before = before
         self.runs = Runs(
-            operator, seed=seed, kind=kind, reorth=choice.reorth, dtype=dtype, references=choice.references
+            operator,
+            seed=seed,
+            kind=kind,
+            reorth=choice.reorth,
+            dtype=dtype,
+            references=choice.references,
+            done=before._tridiagonal if before is not None and before.steps == choice.steps else None,
         )
         self._seed, self._kind, self._dtype, self._confidence = seed, kind, dtype, confidence
         self._callback, self._limit = callback, sys.maxsize if max_products is None else int(max_products)
         self._meter: NoMeter = meter() if show_progress else NoMeter()
         self._began = perf_counter()
+        self._deflated = np.zeros(0) if before is None else before.deflated
 
     @property
     def width(self) -> int:
-        """Probes of one batch, as far as the budget of products allows."""
-        return min(self.choice.batch, self._limit)
+        """Probes of the first batch, as far as the budget of products allows."""
+        return min(self.choice.first_batch, self._limit)
 
     def __enter__(self) -> Session:
         return self
@@ -113,7 +89,7 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._meter.close()
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and not isinstance(error, DomainError):
             self._raise_with_partial(error)
 
     def advance(self, steps: int) -> bool:
@@ -123,6 +99,7 @@ class Session:
         if allowed > 0:
             runs.advance(allowed)
             if self.choice.automatic and runs.reorth == "full" and self._projections_too_slow():
+                self._deflate()  # while the vectors are there
                 runs.stop_reorthogonalising()
             if self._stops():
                 return False
@@ -134,14 +111,17 @@ class Session:
         """Run more probes to the length of the first, up to `target` in all; False when the run must end."""
         runs = self.runs
         steps = runs.steps
+        if target - runs.probes >= _WORTH_DEFLATING:
+            self._deflate()
         while runs.probes < target:
-            width = min(self.choice.batch, target - runs.probes, (self._limit - runs.products) // steps)
+            fits = self.choice.width(target - runs.probes, steps, runs.reorth)
+            width = min(fits, (self._limit - runs.products) // steps)
             if width < 1:
                 self.why_stopped = f"budget of {self._limit} products reached"
                 return False
             runs.open(width)
             while not runs.finished and runs.steps < steps:
-                runs.advance(min(_BATCH, steps - runs.steps))
+                runs.advance(min(_CHUNK, steps - runs.steps))
                 if self._stops():
                     return False
         return True
@@ -152,6 +132,19 @@ class Session:
         if runs.reorth == "none" or self.choice.steps < n or runs.finished:
             return False
         return (probes - runs.probes) * runs.steps > runs.probes * (n - runs.steps)
+
+    def _deflate(self) -> None:
+        """Project simple eigenvalues that are resolved out of all further probes: they stay exact however many come.
+
+        Their eigenvectors are Ritz vectors of probe 0 and cost no product.
+        """
+        runs = self.runs
+        if self.choice.deflate == "none" or runs.deflating or runs.reorth == "none" or runs.steps == 0:
+            return
+        spectrum = self.partial()
+        values, coefficients = spectrum._simple_ritz_vectors(int(_DEFLATION_SHARE * self.choice.room))
+        if len(values) and runs.deflate(coefficients):
+            self._deflated = values
 
     def partial(self, status: str = "running") -> Spectrum:
         """Return what is computed so far as a valid Spectrum."""
@@ -206,17 +199,19 @@ class Session:
             self._seed,
             runs.reorth,
             self._noise(float(np.max(np.abs(T.alpha) + T.beta))),
-            runs.products,
-            perf_counter() - self._began,
+            runs.products + (self._before.products if self._before else 0),
+            perf_counter() - self._began + (self._before.seconds if self._before else 0.0),
             status,
             found,
             metadata,
             self._confidence,
+            self._deflated,
+            runs.projected[: len(T.lengths)],
         )
 
     def _noise(self, norm: float) -> float:
         """Return the absolute noise floor of eigenvalues of an operator of the given size."""
-        rounding = _NOISE_ROUNDINGS * _arrays.epsilon(self._dtype)
+        rounding = _NOISE_ROUNDINGS * max(_arrays.epsilon(self._dtype), self.runs.rounding)
         return norm * max(rounding, self.operator.noise, self.runs.asymmetry, self.runs.repeat_error)
 
     def _findings(self) -> tuple[str, ...]:
@@ -236,14 +231,21 @@ class Session:
             )
         return tuple(found)
 
-    def _projections_too_slow(self) -> bool:
-        """Whether staying orthogonal will take too long: its time grows with the square of the steps."""
-        runs, n = self.runs, self.operator.n
-        steps = min(self.choice.steps, 2 * max(runs.steps, _USUAL_STEPS))
+    def projection_seconds(self, probes: int, steps: int) -> float:
+        """Predict the time that staying orthogonal takes: its bytes grow with the square of the steps."""
         on_host = str(self.operator.device).startswith("cpu")
-        read = 2.0 * steps**2 * runs.width * n * _arrays.itemsize(self._dtype)
-        seconds = read / (_HOST_BANDWIDTH if on_host else _DEVICE_BANDWIDTH)
-        return seconds > max(_FREE_SECONDS, _PROJECTION_SHARE * steps * runs.product_seconds)
+        read = 2.0 * steps**2 * probes * self.operator.n * _arrays.itemsize(self._dtype)
+        return read / (_HOST_BANDWIDTH if on_host else _DEVICE_BANDWIDTH)
+
+    def _projections_too_slow(self) -> bool:
+        """Whether the projections of the open batch cost too much by the next time that its steps grow."""
+        steps = min(self.choice.steps, max(5 * self.runs.steps // 4, _USUAL_STEPS))
+        return self.too_slow(self.projection_seconds(self.runs.width, steps), steps * self.runs.product_seconds)
+
+    @staticmethod
+    def too_slow(projections: float, products: float) -> bool:
+        """Whether so many seconds of projections are too much beside so many of products."""
+        return projections > max(_FREE_SECONDS, _PROJECTION_SHARE * products)
 
     def _raise_with_partial(self, error: Exception) -> None:
         """Re-raise what stopped the run, with what was computed before it attached."""

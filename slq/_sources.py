@@ -130,7 +130,7 @@ def _read_npy(path: Path) -> Any:
 
 
 def _read_npz(path: Path) -> Any:
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
         names = set(file.files)
     if "header" in names and "alpha" in names:
         msg = f"{path} is a result of slq, not a matrix. Look at it with `slq show {path}` or `slq plot {path}`."
@@ -194,7 +194,7 @@ def _within(source: str, call: Callable[[], Any]) -> Any:
 def _where(error: Exception) -> str:
     """Name the innermost line of the user's code that an error passed through."""
     frames = traceback.extract_tb(error.__traceback__)
-    files = [frame for frame in frames if frame.filename != __file__ and not frame.filename.startswith("<")]
+    files = [frame for frame in frames if frame.filename != __file__ and "importlib" not in frame.filename]
     return f" ({Path(files[-1].filename).name}, line {files[-1].lineno})" if files else ""
 
 

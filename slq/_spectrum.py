@@ -16,22 +16,20 @@ import numpy.typing as npt
 
 from slq import _budget, _density, _distribution, _outliers, _store, _summary
 from slq._arrays import Floats
-from slq._bounds import certified_edges
 from slq._budget import ErrorBudget
 from slq._coordinate import Coordinate, Scale, natural
 from slq._density import Density
 from slq._estimates import Band, Estimate
 from slq._integrals import Function, Integrand, Name, integrand_of, trace_estimate
+from slq._interpretation import Facts, interpret, shortened
 from slq._lanczos import Tridiagonal, concatenate
-from slq._measure import Measure, measure_of
+from slq._measure import Measure
 from slq._outliers import Outliers, Resolved
 from slq._probes import Kind
-from slq._quadrature import Rule, gauss
+from slq._quadrature import eigen_tridiagonal
 
-# Share of the allowed risk that the certified edges may use up; the rest belongs to the sampling error.
-_EDGE_RISK = 0.02
-# Copies of one eigenvalue, made by lost orthogonality, lie within this many noise floors of each other.
-_GHOST_WIDTH = 100.0
+# Ritz vectors this exact, relative to the gap, are projected out: what is left of them is the square of it.
+_SHARP = 1e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -72,6 +70,10 @@ class Spectrum:
         Facts about operator, dtype and device; JSON-able.
     confidence : float
         Of every interval, 0.95 by default.
+    deflated : ndarray, shape (d,)
+        Eigenvalues whose eigenvectors were projected out for some of the probes.
+    projected : ndarray of bool, shape (probes,)
+        For which.
     nodes, weights, residuals : ndarray, shape (probes, steps)
         Gauss rules: nodes ascend in each row, weights sum to one, an eigenvalue lies within the residual of each node.
         Rows of probes that ended early repeat their last node with weight zero.
@@ -93,6 +95,8 @@ class Spectrum:
     warnings: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     confidence: float = 0.95
+    deflated: Floats = field(default_factory=lambda: np.zeros(0))
+    projected: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     nodes: Floats = field(init=False)
     weights: Floats = field(init=False)
     residuals: Floats = field(init=False)
@@ -100,10 +104,11 @@ class Spectrum:
     _measure: Measure = field(init=False)
 
     def __post_init__(self) -> None:
-        rule = gauss(self._tridiagonal)
+        if self.projected.size == 0:
+            object.__setattr__(self, "projected", np.zeros(self.probes, dtype=bool))
+        rule, resolved, measure = interpret(self._tridiagonal, self._facts)
         for name in ("nodes", "weights", "residuals"):
             object.__setattr__(self, name, getattr(rule, name))
-        resolved, measure = self._interpret(self._tridiagonal, rule)
         object.__setattr__(self, "_resolved", resolved)
         object.__setattr__(self, "_measure", measure)
         for item in fields(self):
@@ -150,14 +155,14 @@ class Spectrum:
         """Eigenvalues that were resolved one by one and stand apart from the rest, largest magnitude first."""
         first = self._measure.probes[0]
         alone = _outliers.standing_alone(self._resolved.gaps, first.nodes, first.weights)
-        shares = _outliers.shares(self._rule(), self._resolved, self.n)
-        return _outliers.table(self._resolved, alone, shares, self.n)
+        return _outliers.table(self._resolved, alone, self.n)
 
     @property
     def unresolved_outliers(self) -> int:
         """Number of Gauss nodes that stand apart from the rest but have not converged to an eigenvalue yet."""
         first = self._measure.probes[0]
-        return _outliers.unresolved(first.nodes, first.weights, self._resolved)
+        y = self.coordinate().forward(first.nodes)
+        return _outliers.unresolved(first.nodes, first.weights, y, self._resolved)
 
     @property
     def error(self) -> ErrorBudget:
@@ -316,7 +321,36 @@ class Spectrum:
     def shifted(self, shift: float) -> Spectrum:
         """Return the spectrum of A + shift I, without any product: the Krylov spaces are the same."""
         inside = np.arange(self.steps) < self.lengths[:, None]
-        return self._with(alpha=np.where(inside, self.alpha + shift, 0.0))
+        return self._with(alpha=np.where(inside, self.alpha + shift, 0.0), deflated=self.deflated + shift)
+
+    def extend(self, A: Any, /, *, probes: int | None = None, steps: int | None = None, **options: Any) -> Spectrum:
+        """Return the spectrum with more probes, more steps, or both, of the same operator.
+
+        More probes cost their own products only. More steps need the Krylov vectors again, which are not kept: the run
+        is repeated from the same probes.
+
+        Parameters
+        ----------
+        A : operator
+            The operator that was run.
+        probes, steps : int, optional
+            How many there shall be in all.
+        **options
+            `memory`, `max_products`, `progress`, `callback` as for `slq.spectrum`.
+
+        Returns
+        -------
+        Spectrum
+            Products and seconds count everything so far.
+
+        Raises
+        ------
+        ValueError
+            If fewer are asked for than there are, `A` has another dimension, or this is a merged spectrum.
+        """
+        from slq import _driver
+
+        return _driver.extend(self, A, probes=probes, steps=steps, **options)
 
     def merge(self, other: Spectrum, /) -> Spectrum:
         """Return the spectrum from the probes of both runs of the same operator.
@@ -330,6 +364,9 @@ class Spectrum:
             if getattr(self, name) != getattr(other, name):
                 msg = f"`other` has {name} = {getattr(other, name)}, this spectrum {getattr(self, name)}."
                 raise ValueError(msg)
+        if self.deflated.size or other.deflated.size:
+            msg = 'a run with deflated probes cannot be merged. Run it with deflate="none".'
+            raise ValueError(msg)
         if self.seed == other.seed:
             msg = f"both runs have seed {self.seed}, hence the same probes. Run one of them with another `rng`."
             raise ValueError(msg)
@@ -340,6 +377,8 @@ class Spectrum:
             lengths=T.lengths,
             overlaps=T.overlaps,
             groups=np.concatenate([self.groups, other.groups + self.groups.max() + 1]),
+            deflated=self.deflated,
+            projected=np.concatenate([self.projected, other.projected]),
             reorth="full" if self.reorth == other.reorth == "full" else "none",
             noise=max(self.noise, other.noise),
             products=self.products + other.products,
@@ -376,31 +415,34 @@ class Spectrum:
     def _tridiagonal(self) -> Tridiagonal:
         return Tridiagonal(self.alpha, self.beta, self.lengths, self.overlaps)
 
-    def _rule(self) -> Rule:
-        rule = gauss(self._tridiagonal)
-        return rule if self.reorth == "full" else _outliers.merge_ghosts(rule, _GHOST_WIDTH * self.noise)
-
-    def _interpret(self, T: Tridiagonal, rule: Rule) -> tuple[Resolved, Measure]:
-        """Turn rules into what is resolved and the measure of the rest."""
-        sphere = slice(None) if self.kind == "sphere" else slice(1)
-        edges = certified_edges(
-            rule.nodes[sphere],
-            T.beta[sphere],
-            T.lengths[sphere],
+    @property
+    def _facts(self) -> Facts:
+        return Facts(
             self.n,
-            risk=_EDGE_RISK * (1 - self.confidence),
-            noise=self.noise,
+            self.kind,
+            self.reorth == "full",
+            self.noise,
+            self.groups,
+            self.deflated,
+            self.projected,
+            self.confidence,
         )
-        if self.reorth == "none":
-            rule = _outliers.merge_ghosts(rule, _GHOST_WIDTH * self.noise)
-        resolved = _outliers.resolve(rule, self.n, noise=self.noise, groups=self.groups)
-        return resolved, measure_of(rule, resolved, self.n, edges=edges, noise=self.noise)
 
     def _shorter(self) -> Measure:
         """Return the measure from three quarters of the steps, to see how much the last quarter changed."""
-        lengths = np.where(self._tridiagonal.invariant, self.lengths, np.maximum(1, (3 * self.lengths) // 4))
-        T = Tridiagonal(self.alpha, self.beta, lengths, self.overlaps)
-        return self._interpret(T, gauss(T))[1]
+        return interpret(shortened(self._tridiagonal), self._facts)[2]
+
+    def _simple_ritz_vectors(self, most: int) -> tuple[Floats, Floats]:
+        """Return resolved simple eigenvalues, at most so many, largest magnitude first, and their Ritz vectors.
+
+        As coefficients of probe 0's Krylov vectors, shape (d, steps). None where multiplicities were not verified.
+        """
+        r, length = self._resolved, self.lengths[0]
+        sharp = r.residuals <= _SHARP * r.gaps
+        chosen = np.flatnonzero((r.multiplicities == 1) & sharp) if r.verified else np.zeros(0, dtype=np.intp)
+        chosen = chosen[np.argsort(-np.abs(r.values[chosen]), kind="stable")][:most]
+        vectors = eigen_tridiagonal(self.alpha[0, :length], self.beta[0, : length - 1])[1]
+        return r.values[chosen], vectors[:, r.nodes[chosen, 0]].T
 
     def _trace(self, integrand: Integrand, *, shift: float, lower: float | None, confidence: float) -> Estimate:
         if shift:

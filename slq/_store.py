@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-ARRAYS = ("alpha", "beta", "lengths", "overlaps", "groups")
+ARRAYS = ("alpha", "beta", "lengths", "overlaps", "groups", "deflated", "projected")
 _FORMAT = 1
 _KIND = "slq.Spectrum"
 # Python integers of a seed can exceed what JSON readers of other languages keep exactly.
@@ -56,9 +56,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if missing := set(ARRAYS) - set(arrays):
         msg = f"{path} lacks {', '.join(sorted(missing))}: it is damaged. Restore it or run again."
         raise ValueError(msg)
-    facts: dict[str, Any] = {
-        name: int(value) if name in _AS_TEXT else value for name, value in header["facts"].items()
-    }
+    facts: dict[str, Any] = {name: int(value) if name in _AS_TEXT else value for name, value in header["facts"].items()}
     return {name: arrays[name] for name in ARRAYS}, facts | {"warnings": tuple(facts["warnings"])}
 
 
@@ -71,7 +69,9 @@ def _parts(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Any]:
     except (FileNotFoundError, PermissionError, IsADirectoryError):
         raise
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, AttributeError) as error:
-        msg = f"{path} is truncated, damaged or no .npz file ({type(error).__name__}: {error}). Restore it or run again."
+        msg = (
+            f"{path} is truncated, damaged or no .npz file ({type(error).__name__}: {error}). Restore it or run again."
+        )
         raise ValueError(msg) from error
 
 

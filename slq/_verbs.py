@@ -56,7 +56,7 @@ def command_of(arguments: Sequence[str]) -> Callable[[], object] | str:
         help_epilogue="Exit status: 0 success, 1 a check or run failed, 2 unusable command or input, 130 interrupted.",
     )
     for verb in verbs.values():
-        app.command(verb)
+        app.command(verb, usage="Usage: slq plot [OPTIONS] FILE..." if verb is plot else None)
     try:
         command, bound, _ = app.parse_args(list(arguments), exit_on_error=False, print_error=False)
     except CycloptsError as error:
@@ -150,7 +150,8 @@ def run(
     except RunError as error:
         raise RunError(str(error) + _rescue(error.partial, target), error.partial) from error
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(_rescue(latest[0] if latest else None, target).strip(" .")) from None
+        kept = _rescue(latest[0] if latest else None, target).strip(" .")
+        raise KeyboardInterrupt(*[kept] * bool(kept)) from None
     saved = result.save(target)
     _tell(result, json)
     _note(f"written: {saved}. Draw it: slq plot {saved}")
@@ -172,7 +173,7 @@ def show(file: Path, /, *, json: Flag = False) -> int:
 
 
 def plot(
-    *files: Path,
+    *files: Annotated[Path, Parameter(help="Written by `slq run` or `Spectrum.save`.")],
     kind: Literal["density", "cdf", "outliers"] = "density",
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
 ) -> int:
@@ -180,7 +181,7 @@ def plot(
 
     Parameters
     ----------
-    files : Path
+    *files : Path
         Written by `slq run` or `Spectrum.save`.
     kind : {"density", "cdf", "outliers"}
         What to draw: the density, the distribution function, or the eigenvalues that stand apart.

@@ -94,7 +94,7 @@ def density(
     if exact is not None:
         _bars(axes, np.asarray(exact, dtype=np.float64).ravel(), curve.x, coordinate, floor)
     if rank == 0 and coordinate.scale == "asinh":
-        _shade_unresolved(axes, spectrum)
+        _shade_unresolved(axes, spectrum, coordinate)
     _curve(axes, rank, curve, floor, {"color": line_colour, "label": "density"} | style)
     _stems(axes, spectrum, one, floor, stem_colour)
     bound_heights(axes, floor)
@@ -200,18 +200,12 @@ def outliers(spectrum: Spectrum, ax: Axes | None = None, **style: Any) -> Axes:
     elif rank == 0 and (rest := _others(spectrum)).size:
         axes.axvspan(rest.min(), rest.max(), color=_SHADE, linewidth=0, label="all others", zorder=0)
     axes.vlines(found.values, 0.0, found.multiplicities, color=colour, linewidth=1.0)
-    usual = {
-        "fmt": "o",
-        "color": colour,
-        "label": _number(len(found)) or "_none",
-        "markersize": 4,
-        "capsize": 2,
-        "gid": CURVE,
-    }
-    axes.errorbar(found.values, found.multiplicities, xerr=found.residuals, **(usual | style))
+    usual = {"fmt": "o", "color": colour, "label": _number(len(found)) or "_none", "markersize": 4, "capsize": 2}
+    markers = axes.errorbar(found.values, found.multiplicities, xerr=found.residuals, **(usual | style)).lines[0]
+    markers.set_gid(CURVE)
     hollow = ~found.exact
     axes.plot(found.values[hollow], found.multiplicities[hollow], "o", markersize=2.4, color="w")
-    top = 1.25 * float(found.multiplicities.max(initial=1.0))
+    top = 1.4 * float(found.multiplicities.max(initial=1.0))
     axes.set_ylim(0.0, max(top, axes.get_ylim()[1]) if rank else top)
     axes.yaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
     axes.set_ylabel("multiplicity")
@@ -255,9 +249,11 @@ def _curve(axes: Axes, rank: int, curve: Density | Band, floor: float, style: di
     axes.plot(curve.x, value, **(_LINE | style), gid=CURVE)
 
 
-def _shade_unresolved(axes: Axes, spectrum: Spectrum) -> None:
-    """Shade where the asinh scale stretches what lies between two neighbouring nodes."""
+def _shade_unresolved(axes: Axes, spectrum: Spectrum, coordinate: Coordinate) -> None:
+    """Shade where the asinh scale stretches what lies between two nodes; a wider gap is one of the spectrum."""
     spacing = float(spectrum.resolution(0.0)[0])
+    if spacing >= coordinate.unit:
+        return
     axes.axvspan(-spacing, spacing, color=_SHADE, linewidth=0, label="not resolved", zorder=0)
 
 

@@ -1,0 +1,45 @@
+"""Deflation: run further probes on P A P, where P projects out eigenvectors that are known already.
+
+Always the two-sided projection, never A - U Theta U^T: in finite precision the latter leaves errors of the size of the
+deflated eigenvalues in the rest (measured in float32 with outliers of 1e7: bulk edges -4.1 and 6.5 instead of -3 and
+2.84). P is applied twice, since once leaves a rounding of the outliers behind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from slq import _arrays
+from slq._arrays import Array
+from slq._operators import Operator
+
+_SWEEPS = 2
+
+
+def orthonormal(vectors: Array, xp: Any) -> Array:
+    """Return orthonormal rows that span the same space as the given rows, shape (d, n)."""
+    return xp.linalg.qr(vectors.T)[0].T
+
+
+def project_out(rows: Array, vectors: Array, xp: Any) -> Array:
+    """Remove from each row its components along orthonormal vectors, given as rows."""
+    for _ in range(_SWEEPS):
+        rows = rows - xp.matmul(xp.matmul(rows, vectors.T), vectors)
+    return rows
+
+
+def projected(operator: Operator, vectors: Array, filling: float) -> Operator:
+    """Return P A P + filling (I - P) for orthonormal vectors given as rows, shape (d, n).
+
+    The filling keeps the projected directions, which rounding lets in after many steps, inside the spectrum: at zero
+    they would be a false eigenvalue of a positive definite A.
+    """
+    xp = operator.xp
+
+    def product(X: Array) -> Array:
+        inner = project_out(X.T, vectors, xp)
+        image = _arrays.cast(operator.product(inner.T), X.dtype, xp)
+        return (project_out(image.T, vectors, xp) + filling * (X.T - inner)).T
+
+    return replace(operator, product=product)

@@ -1,0 +1,103 @@
+"""Coefficients -> what they say: Gauss rules, resolved eigenvalues, certified edges, the measure of the rest.
+
+The one place where the parts are put together, for all steps of a run or for a shorter piece of it. Probes that were
+run on P A P, with the eigenvectors of some resolved eigenvalues projected out, see only the rest of the spectrum; for
+the others the same eigenvalues are found among their nodes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from slq import _outliers
+from slq._arrays import Floats
+from slq._bounds import certified_edges
+from slq._lanczos import Tridiagonal
+from slq._measure import Measure, measure_of
+from slq._outliers import Resolved
+from slq._probes import Kind
+from slq._quadrature import Rule, gauss
+
+# Share of the allowed risk that the certified edges may use up; the rest belongs to the sampling error.
+_EDGE_RISK = 0.02
+# Copies of one eigenvalue, made by lost orthogonality, lie within this many noise floors of each other.
+_GHOST_WIDTH = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known about a run besides its coefficients.
+
+    Attributes
+    ----------
+    n : int
+        Dimension.
+    kind : {"sphere", "rademacher"}
+        Law of the probes; with "rademacher" only the first is of the sphere.
+    orthogonal : bool
+        Whether orthogonality was enforced.
+    noise : float
+        Absolute noise floor of eigenvalues.
+    groups : ndarray of int, shape (k,)
+        Probes with the same number share reference vectors.
+    deflated : ndarray, shape (d,)
+        Simple eigenvalues whose eigenvectors were projected out for some probes.
+    projected : ndarray of bool, shape (k,)
+        For which.
+    confidence : float
+        Of the intervals to come.
+    """
+
+    n: int
+    kind: Kind
+    orthogonal: bool
+    noise: float
+    groups: npt.NDArray[np.intp]
+    deflated: Floats
+    projected: npt.NDArray[np.bool_]
+    confidence: float
+
+
+def interpret(T: Tridiagonal, facts: Facts) -> tuple[Rule, Resolved, Measure]:
+    """Return the Gauss rules, the resolved eigenvalues and the measure of a run."""
+    raw = gauss(T)
+    rule = raw if facts.orthogonal else _outliers.merge_ghosts(raw, _GHOST_WIDTH * facts.noise)
+    resolved = _resolve(rule, facts)
+    return raw, resolved, measure_of(rule, resolved, facts.n, edges=_edges(raw, T, facts), noise=facts.noise)
+
+
+def shortened(T: Tridiagonal) -> Tridiagonal:
+    """Return the same run with three quarters of the steps; probes whose rule is exact stay as they are."""
+    lengths = np.where(T.invariant, T.lengths, np.maximum(1, (3 * T.lengths) // 4))
+    return replace(T, lengths=lengths)
+
+
+def _edges(rule: Rule, T: Tridiagonal, facts: Facts) -> tuple[float, float]:
+    """Certify the edges by the sphere probes that saw the whole operator."""
+    sees_all = ~facts.projected
+    if facts.kind == "rademacher":
+        sees_all = sees_all & (np.arange(len(sees_all)) == 0)
+    risk = _EDGE_RISK * (1 - facts.confidence)
+    return certified_edges(
+        rule.nodes[sees_all], T.beta[sees_all], T.lengths[sees_all], facts.n, risk=risk, noise=facts.noise
+    )
+
+
+def _resolve(rule: Rule, facts: Facts) -> Resolved:
+    """Resolve eigenvalues: those projected out first, as the unprojected probes see them, then the others."""
+    if not facts.projected.any():
+        return _outliers.resolve(rule, facts.n, noise=facts.noise, groups=facts.groups)
+    whole = np.flatnonzero(~facts.projected)
+    seen = _outliers.resolve(_outliers.of_probes(rule, whole), facts.n, noise=facts.noise, groups=facts.groups[whole])
+    nearest = np.abs(seen.values[:, None] - facts.deflated).min(axis=1, initial=np.inf)
+    removed = _outliers.select(seen, nearest <= 2 * seen.residuals)
+    nodes = np.full((len(removed.values), len(rule.nodes)), -1, dtype=np.intp)
+    nodes[:, whole] = removed.nodes
+    removed = replace(removed, nodes=nodes, multiplicities=np.ones(len(nodes), dtype=np.intp))
+    rest = _outliers.resolve(
+        _outliers.without(rule, nodes), facts.n - len(nodes), noise=facts.noise, groups=facts.groups
+    )
+    return _outliers.join(removed, rest)

@@ -1,0 +1,168 @@
+"""What a run will cost, before anything but two products is spent.
+
+Steps and probes follow from the tolerance by what is typical (measured on the gallery); the driver adapts to what it
+finds. Seconds follow from timed products, bytes from the sizes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Literal
+
+import numpy as np
+
+from slq import _arrays, _probes
+from slq._budget import probes_for
+from slq._choice import vectors
+from slq._driver import open_session
+from slq._lanczos import Reorth, lanczos
+from slq._operators import Operator
+from slq._quadrature import gauss
+
+# Steps to a quadrature error of `tol`: about 0.21 / tol for smooth spectra (semicircle, Marchenko-Pastur, Laplacians);
+# 80 whatever the tolerance where two steps show a heavy tail: they go into resolving outliers (Hessian-like spectra).
+_SMOOTH, _HEAVY = 0.21, 80.0
+# Distance of the two nodes of a two-step rule in standard deviations: 2 for a symmetric spectrum, more for heavy tails.
+_HEAVY_STRETCH = 6.0
+# Mean of sqrt(F (1 - F)) over the range, in standard deviations per distance of those nodes: 0.35 for a semicircle.
+_DEVIATION = 0.7
+# What the steps leave of the tolerance for the probes, typically.
+_LEFT = 0.42
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Plan:
+    """The predicted cost of `slq.spectrum`. Prints as a table.
+
+    Attributes
+    ----------
+    n : int
+        Dimension.
+    tol : float
+        Tolerance planned for.
+    probes, steps : int
+        Expected numbers.
+    products : int
+        Expected columns multiplied, tests included.
+    seconds : float
+        Expected time: products at the measured speed, and projections at memory speed.
+    bytes : float
+        Peak memory of the Krylov vectors.
+    reorth : {"full", "none"}
+        Expected policy.
+    batch : int
+        Columns multiplied at once.
+    seconds_per_column : float
+        Measured on the two products spent.
+    """
+
+    n: int
+    tol: float
+    probes: int
+    steps: int
+    products: int
+    seconds: float
+    bytes: float
+    reorth: Reorth
+    batch: int
+    seconds_per_column: float
+
+    def __repr__(self) -> str:
+        rows = [
+            ("operator", f"{self.n:,} × {self.n:,}".replace(",", " ")),
+            ("tolerance", f"{self.tol:g} of the displayed range"),
+            ("products", f"{self.products} ({self.probes} probes × {self.steps} steps, and tests)"),
+            ("time", f"{self.seconds:.3g} s ({self.seconds_per_column:.2g} s per column, {self.batch} at once)"),
+            ("memory", f"{_size(self.bytes)} for Krylov vectors, re-orthogonalisation: {self.reorth}"),
+        ]
+        return "\n".join(f"{name:<10} {text}" for name, text in rows)
+
+
+def plan(
+    A: Any,
+    /,
+    *,
+    tol: float = 0.01,
+    probes: int | None = None,
+    steps: int | None = None,
+    reorth: Literal["auto", "full", "none"] = "auto",
+    dtype: Any = None,
+    batch: int | Literal["auto"] = "auto",
+    memory: float | None = None,
+) -> Plan:
+    """Predict what `slq.spectrum` with the same arguments will cost, from two products.
+
+    Parameters
+    ----------
+    A : operator
+        Anything that `slq.as_operator` takes.
+    tol, probes, steps, reorth, dtype, batch, memory
+        As for `slq.spectrum`.
+
+    Returns
+    -------
+    Plan
+        Expect the products to be right within a factor 1.5, more where the spectrum is unusual.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `slq.spectrum`.
+
+    Examples
+    --------
+    >>> import slq
+    >>> operator, _ = slq.gallery.semicircle(5000)
+    >>> p = slq.plan(operator, tol=0.02)
+    >>> p.products == p.probes * p.steps + 1
+    True
+    """
+    session = open_session(A, probes=probes, steps=steps, rng=0, reorth=reorth, dtype=dtype, batch=batch, memory=memory)
+    operator, choice = session.operator, session.choice
+    seconds, stretch = _sample(operator)
+    typical = _HEAVY if stretch > _HEAVY_STRETCH else _SMOOTH / tol
+    m = steps or min(choice.steps, _scheduled(typical))
+    k = probes or max(choice.probes, probes_for(operator.n, _LEFT * tol, _DEVIATION / stretch))
+    if probes is None and steps is None and (k - choice.probes) * m > choice.probes * (operator.n - m):
+        k, m = choice.probes, operator.n
+    width = choice.width(k, m, choice.reorth)
+    itemsize = _arrays.itemsize(_arrays.working_dtype(operator.dtype if dtype is None else dtype, operator.xp))
+    products = k * m + (2 if k == 1 else 1)
+    policy, projections = choice.reorth, session.projection_seconds(k, m)
+    if choice.automatic and session.too_slow(projections, products * seconds):
+        policy = "none"
+    held = max(width, choice.first_batch) * vectors(m, policy) + choice.references
+    total = products * seconds + (projections if policy == "full" else 0.0)
+    return Plan(operator.n, tol, k, m, products, total, float(held * operator.n * itemsize), policy, width, seconds)
+
+
+def _sample(operator: Operator) -> tuple[float, float]:
+    """Make two steps of one probe: seconds per column, and the distance of the two nodes in standard deviations."""
+    v = _probes.probe(operator.n, seed=0, index=0)
+    start = _arrays.from_host(
+        v, operator.xp, dtype=_arrays.working_dtype(operator.dtype, operator.xp), device=operator.device
+    )
+    began = perf_counter()
+    T = lanczos(operator, start, 2, reorth="none")
+    seconds = (perf_counter() - began) / int(T.lengths[0])
+    rule = gauss(T)
+    nodes, weights = rule.nodes[0], rule.weights[0]
+    spread = float(np.sqrt(np.average((nodes - np.average(nodes, weights=weights)) ** 2, weights=weights)))
+    return seconds, float(nodes[-1] - nodes[0]) / spread if spread > 0 else 2.0
+
+
+def _scheduled(steps: float) -> int:
+    """Round up to a step count at which the driver looks at the error."""
+    m = 8
+    while m < steps:
+        m += max(8, m // 4)
+    return m
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

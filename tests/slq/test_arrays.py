@@ -1,0 +1,150 @@
+"""The small functions that hide the differences between array libraries."""
+
+import array_api_compat
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from slq import _arrays
+
+
+class TestNamespaces:
+    def test_an_array_tells_its_namespace_and_device(self, backend):
+        x = backend.asarray([1.0, 2.0])
+        assert _arrays.is_array(x)
+        assert _arrays.namespace_of(x) is backend.xp
+        assert _arrays.device_of(x) == backend.device
+
+    @pytest.mark.parametrize("obj", [[1.0, 2.0], "text", None, 3.0, object()], ids=repr)
+    def test_other_objects_are_no_arrays(self, obj):
+        assert not _arrays.is_array(obj)
+
+    def test_only_numpy_is_numpy(self, backend):
+        assert _arrays.is_numpy(backend.xp) == backend.name.endswith("numpy")
+
+    def test_a_bare_namespace_comes_back_wrapped(self, backend):
+        bare = getattr(backend.xp, "_bare", None) or backend.xp
+        assert _arrays.wrapped(bare) is backend.xp
+        assert hasattr(_arrays.wrapped(bare), "matrix_transpose")
+
+    def test_plain_numpy_and_torch_are_wrapped(self):
+        assert _arrays.wrapped(np) is array_api_compat.array_namespace(np.ones(1))
+        torch = pytest.importorskip("torch")
+        assert _arrays.wrapped(torch) is array_api_compat.array_namespace(torch.ones(1))
+        assert hasattr(_arrays.wrapped(torch), "astype")
+
+    def test_a_dtype_tells_its_namespace(self):
+        for dtype in (np.float64, np.dtype(np.float32), "float32", float):
+            assert _arrays.is_numpy(_arrays.namespace_of_dtype(dtype))
+        torch = pytest.importorskip("torch")
+        assert _arrays.namespace_of_dtype(torch.float32).__name__ == "array_api_compat.torch"
+
+
+class TestDtypes:
+    def test_names_are_bare(self, backend):
+        assert _arrays.dtype_name(backend.dtype) == ("float64" if backend.is_double else "float32")
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.dtype("float32"), "float32", ">f4"], ids=str)
+    def test_numpy_spells_one_dtype_in_many_ways(self, dtype):
+        assert _arrays.dtype_name(dtype) == "float32"
+
+    def test_float64_stays_and_halves_are_widened(self, backend):
+        assert _arrays.working_dtype(backend.dtype, backend.xp) == backend.dtype
+        assert _arrays.working_dtype(np.float16, backend.xp) == backend.xp.float32
+
+    def test_extended_precision_becomes_float64_and_not_float32(self):
+        assert _arrays.working_dtype(np.longdouble, np) == np.float64
+
+    def test_torch_halves_are_widened(self):
+        torch = pytest.importorskip("torch")
+        for dtype in (torch.float16, torch.bfloat16, torch.float32):
+            assert _arrays.working_dtype(dtype, torch) == torch.float32
+
+    def test_sums_are_in_float64_where_the_device_has_it(self, backend):
+        accumulator = _arrays.accumulator_dtype(backend.xp, backend.device)
+        without = backend.name in {"array_api_strict without float64", "jax"}
+        assert _arrays.dtype_name(accumulator) == ("float32" if without else "float64")
+        x = backend.asarray([1.0, 2.0])
+        assert float(backend.xp.sum(x, dtype=accumulator)) == 3.0
+
+    def test_epsilon_is_that_of_the_dtype(self, backend):
+        assert _arrays.epsilon(backend.dtype) == backend.eps
+
+    def test_epsilon_of_halves_and_of_integers(self):
+        assert _arrays.epsilon(np.float16) == 2.0**-10
+        assert _arrays.epsilon(np.int64) == 0.0
+        torch = pytest.importorskip("torch")
+        assert _arrays.epsilon(torch.bfloat16) == torch.finfo(torch.bfloat16).eps
+        assert _arrays.epsilon(torch.int32) == 0.0
+
+    def test_item_sizes(self, backend):
+        assert _arrays.itemsize(backend.dtype) == (8 if backend.is_double else 4)
+
+    def test_a_cast_to_the_same_dtype_is_the_array_itself(self, backend):
+        x = backend.asarray([1.0, 2.0])
+        assert _arrays.cast(x, backend.dtype, backend.xp) is x
+        assert _arrays.cast(x, backend.xp.float32, backend.xp).dtype == backend.xp.float32
+
+    @pytest.mark.parametrize(("dtype", "safe"), [("float64", 1e100), ("float32", 1e6)])
+    def test_ordinary_sizes_are_not_scaled_and_extreme_ones_by_a_power_of_two(self, dtype, safe):
+        for size in (0.0, 1.0, 0.4 * safe, 3 / safe, np.inf, np.nan):
+            assert _arrays.extreme_scale(size, dtype) == 1.0
+        for size in (3 * safe, 0.3 / safe):
+            scale = _arrays.extreme_scale(size, dtype)
+            assert np.frexp(scale)[0] == 0.5
+            assert scale <= size < 2 * scale
+
+    @pytest.mark.parametrize("dtype", [np.float64, np.float32])
+    def test_a_scale_and_its_reciprocal_are_numbers_of_the_dtype(self, dtype):
+        info = np.finfo(dtype)
+        for size in (float(info.max), float(info.smallest_subnormal)):
+            scale = dtype(_arrays.extreme_scale(size, dtype))
+            reciprocal = dtype(1.0 / float(scale))
+            assert scale >= info.tiny
+            assert np.isfinite(reciprocal)
+            assert reciprocal >= info.tiny
+
+
+class TestCopies:
+    def test_there_and_back_is_the_same(self, backend):
+        values = np.array([[1.0, -2.5], [0.0, 3e20]])
+        there = _arrays.from_host(values, backend.xp, dtype=backend.dtype, device=backend.device)
+        assert there.dtype == backend.dtype
+        back = _arrays.to_host(there)
+        assert back.dtype == np.float64
+        assert_array_equal(back, values.astype(np.float64 if backend.is_double else np.float32))
+        assert_array_equal(backend.to_numpy(there), back)
+
+    def test_integers_arrive_as_float64(self, backend):
+        x = backend.asarray([1, 2], dtype=backend.xp.int32)
+        assert _arrays.to_host(x).dtype == np.float64
+
+    def test_tensors_that_follow_gradients_and_halves_arrive(self):
+        torch = pytest.importorskip("torch")
+        x = torch.tensor([1.0, 2.0], requires_grad=True) * 2
+        assert_array_equal(_arrays.to_host(x), [2.0, 4.0])
+        assert_array_equal(_arrays.to_host(torch.ones(2, dtype=torch.bfloat16)), [1.0, 1.0])
+
+    def test_columns_become_rows(self, backend):
+        columns = np.arange(6.0).reshape(3, 2)
+        rows = _arrays.rows_of(backend.asarray(columns), backend.xp)
+        assert_array_equal(backend.to_numpy(rows), columns.T)
+
+    def test_rows_are_contiguous_and_without_a_graph(self):
+        assert _arrays.rows_of(np.ones((3, 2)), np).flags.c_contiguous
+        torch = pytest.importorskip("torch")
+        rows = _arrays.rows_of(torch.ones(3, 2, requires_grad=True) * 2, _arrays.wrapped(torch))
+        assert rows.is_contiguous()
+        assert rows.grad_fn is None
+
+    def test_an_assignment_returns_the_array_with_the_new_values(self, backend):
+        if backend.read_only:
+            pytest.skip("only arrays of the run's own are written to")
+        x = backend.asarray(np.zeros((2, 3, 2)))
+        x = _arrays.assign(x, (slice(None), 1, slice(None)), backend.asarray(np.ones((2, 2))))
+        expected = np.zeros((2, 3, 2))
+        expected[:, 1] = 1.0
+        assert_array_equal(backend.to_numpy(x), expected)
+
+    def test_free_memory_is_a_plausible_number_of_bytes(self, backend):
+        assert 2.0**20 < _arrays.free_memory(backend.xp, backend.device) < 2.0**50

