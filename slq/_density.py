@@ -147,21 +147,19 @@ def _curve(
 def _kernels(
     probe: ProbeMeasure, measure: Measure, coordinate: Coordinate, alone: Floats, width: float | None, pixel: float
 ) -> tuple[Floats, Floats, Floats]:
-    """Return centres, shares and widths of one probe's kernels, without the eigenvalues that stand alone."""
-    rest_share = measure.n_rest / measure.n
-    known_share = (1 - rest_share) * _shares(measure)
-    shares = np.where(probe.known, 0.0, probe.weights * (rest_share / max(probe.rest_mass, 1e-300)))
-    shares[probe.known] = known_share
-    tolerance = 2 * probe.residuals
-    keep = ~np.any(np.abs(probe.nodes[:, None] - alone) <= tolerance[:, None], axis=1)
-    nodes = coordinate.forward(probe.nodes[keep])
+    """Return centres, shares and widths of one probe's kernels: its rest and what is known, less what stands alone."""
+    rest = ~probe.known
+    nodes = np.concatenate([probe.nodes[rest], measure.values])
+    residuals = np.concatenate([probe.residuals[rest], measure.residuals])
+    scale = measure.n_rest / measure.n / max(probe.rest_mass, 1e-300)
+    shares = np.concatenate([scale * probe.weights[rest], measure.multiplicities / measure.n])
+    spread = np.concatenate([_RESIDUALS * probe.residuals[rest], np.full(measure.values.size, np.inf)])
+    order = np.argsort(nodes)
+    near = np.any(np.abs(nodes[:, None] - alone) <= 2 * residuals[:, None], axis=1)
+    order = order[~near[order]]
+    y = coordinate.forward(nodes[order])
     if width is not None:
-        return nodes, shares[keep], np.full(nodes.size, width)
-    a, b = cell_widths(nodes, np.full(nodes.size, np.inf))
-    spread = np.where(probe.known, np.inf, _RESIDUALS * probe.residuals * coordinate.slope(probe.nodes))[keep]
-    return nodes, shares[keep], np.maximum(np.minimum(_SPACING_SHARE * (a + b), spread), max(pixel, 1e-300))
-
-
-def _shares(measure: Measure) -> Floats:
-    total = measure.multiplicities.sum()
-    return measure.multiplicities / total if total else np.zeros(0)
+        return y, shares[order], np.full(y.size, width)
+    a, b = cell_widths(y, np.full(y.size, np.inf))
+    spread_y = spread[order] * coordinate.slope(nodes[order])
+    return y, shares[order], np.maximum(np.minimum(_SPACING_SHARE * (a + b), spread_y), max(pixel, 1e-300))

@@ -23,6 +23,8 @@ from slq._spectrum import Spectrum
 
 # Share of the tolerance that the quadrature error may take; a probe costs all its steps again, so the larger one.
 _QUADRATURE_SHARE = 2 / 3
+# Probes are added until their error is this share of the tolerance at least, whatever the steps have left of it.
+_LEAST_LEFT = 1 / 6
 # Steps between looks at the error: looking costs milliseconds, products may cost microseconds.
 _CHUNK = 8
 # Where single eigenvalues show but are not resolved, up to this many times the steps are spent on them.
@@ -51,7 +53,7 @@ def spectrum(
     """Estimate the spectrum of a symmetric operator by stochastic Lanczos quadrature.
 
     Random unit vectors are taken through Lanczos in lock-step; the small tridiagonal matrices give quadrature rules
-    that stand for the distribution of eigenvalues. Costs `probes * steps` products, plus one or two that test symmetry
+    that stand for the distribution of eigenvalues. Costs `probes * steps` products, plus one to three that test symmetry
     and repeatability, and memory for `batch * steps` vectors with full re-orthogonalisation, for about four per
     probe without.
 
@@ -269,14 +271,15 @@ def _run(session: Session, *, tol: float, fixed_probes: bool, fixed_steps: bool)
     if runs.probes < session.choice.probes and not session.add_probes(session.choice.probes):
         return session.why_stopped
     if fixed_probes:
-        return "as asked" if fixed_steps else "tolerance of the steps met, probes as asked"
+        return "as asked" if fixed_steps else "steps to the tolerance, probes as asked"
+    runs.repeat()  # before more is spent on an operator that drifts
     while True:
         budget = session.partial().error
-        left = tol - budget.quadrature - budget.numeric
-        if budget.sampling <= max(left, 0.0):
-            return "tolerance met"
-        if left <= 0:
-            return "the steps asked for do not reach the tolerance" if fixed_steps else "noise floor reached"
+        if budget.numeric >= tol:
+            return "noise floor reached"
+        left = max(tol - budget.quadrature - budget.numeric, _LEAST_LEFT * tol)
+        if budget.sampling <= left:
+            return "tolerance met" if budget.total <= tol else f"error of {budget.total:.2g} left by the steps"
         wanted = int(np.ceil(runs.probes * (budget.sampling / left) ** 2))
         if not session.add_probes(max(wanted, runs.probes + 1)):
             return session.why_stopped

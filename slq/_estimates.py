@@ -119,9 +119,5 @@ def format_with_error(value: float, half: float) -> str:
     exponent = math.floor(math.log10(half))
     decimals = -exponent + (half < 2 * 10.0**exponent)
     if abs(value) >= 1e9 or decimals > 9:
-        return f"{value:.{max(1, decimals + _exponent(value))}e} ± {half:.1e}"
+        return f"{value:.12g} ± {half:.1e}"
     return f"{value:.{max(decimals, 0)}f} ± {half:.{max(decimals, 0)}f}"
-
-
-def _exponent(value: float) -> int:
-    return math.floor(math.log10(abs(value))) if value else 0

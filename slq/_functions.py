@@ -120,7 +120,25 @@ def logdet(
     lower: float | None = None,
     **options: Unpack[Options],
 ) -> Estimate:
-    """Estimate log det(A + shift I) of a positive definite A + shift I; parameters as for `slq.trace`.
+    """Estimate log det(A + shift I) of a positive definite A + shift I to a tolerance.
+
+    Parameters
+    ----------
+    A : operator
+        Anything that `slq.as_operator` takes.
+    rtol, atol : float
+        Half-width of the interval to reach, relative and absolute.
+    shift : float, default 0
+        Added to every eigenvalue.
+    lower : float, optional
+        A bound below all eigenvalues of A + shift I that you know.
+    **options
+        As for `slq.trace`.
+
+    Returns
+    -------
+    Estimate
+        See `slq.trace`.
 
     Examples
     --------
@@ -144,7 +162,25 @@ def trace_inverse(
     lower: float | None = None,
     **options: Unpack[Options],
 ) -> Estimate:
-    """Estimate tr (A + shift I)^-1 of a positive definite A + shift I; parameters as for `slq.trace`.
+    """Estimate tr (A + shift I)^-1 of a positive definite A + shift I to a tolerance.
+
+    Parameters
+    ----------
+    A : operator
+        Anything that `slq.as_operator` takes.
+    rtol, atol : float
+        Half-width of the interval to reach, relative and absolute.
+    shift : float, default 0
+        Added to every eigenvalue.
+    lower : float, optional
+        A bound below all eigenvalues of A + shift I that you know.
+    **options
+        As for `slq.trace`.
+
+    Returns
+    -------
+    Estimate
+        See `slq.trace`.
 
     Examples
     --------

@@ -8,7 +8,7 @@ is called an estimate. The sampling part uses the known law of sphere probes, so
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -92,12 +92,12 @@ def integrand_of(f: Function | Name) -> Integrand:
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Mean and central moments of f over the eigenvalues that are not known, by one rule per probe."""
+    """What f does over the eigenvalues that are not known, by one rule per probe; the last two have no unit."""
 
     means: Floats
-    second: float
-    third: float
-    fourth: float
+    deviation: float
+    skewness: float
+    kurtosis: float
 
     @property
     def mean(self) -> float:
@@ -222,11 +222,7 @@ def _extrapolated(
         shorter.append((theta, vectors[0] ** 2))
     plain = np.array([w @ integrand.f(x) for x, w in gauss]) - np.array([w @ integrand.f(x) for x, w in shorter])
     change = 2 * abs(float(np.mean(plain / [p.rest_mass for p in measure.probes])))
-    return (
-        Moments(here.means - change, here.second, here.third, here.fourth),
-        here,
-        Moments(here.means + change, here.second, here.third, here.fourth),
-    )
+    return replace(here, means=here.means - change), here, replace(here, means=here.means + change)
 
 
 def _radau_outside(alpha: Floats, beta: Floats, node: float, probe: ProbeMeasure) -> tuple[Floats, Floats]:
@@ -249,13 +245,18 @@ def _moments(measure: Measure, rules: list[tuple[Floats, Floats]], f: Function) 
         means.append((weights @ values - known_weights @ known_values) / mass)
         raws.append((values, weights / mass, known_values, known_weights / mass))
     centre = float(np.mean(means))
+    # In units of the largest deviation, whose fourth power always has room.
+    unit = max(float(np.max(np.abs(v - centre), initial=0.0)) for v, _, _, _ in raws) or 1.0
 
     def central(power: int) -> float:
-        total = np.mean([w @ (v - centre) ** power - kw @ (kv - centre) ** power for v, w, kv, kw in raws])
-        return float(total)
+        total = [w @ ((v - centre) / unit) ** power - kw @ ((kv - centre) / unit) ** power for v, w, kv, kw in raws]
+        return float(np.mean(total))
 
-    second = max(central(2), 0.0)
-    return Moments(np.array(means), second, central(3), max(central(4), second**2))
+    variance = max(central(2), 0.0)
+    if variance <= np.finfo(np.float64).eps ** 2:
+        return Moments(np.array(means), 0.0, 0.0, 1.0)
+    kurtosis = max(central(4) / variance**2, 1.0)
+    return Moments(np.array(means), unit * np.sqrt(variance), central(3) / variance**1.5, kurtosis)
 
 
 def _sampling(moments: Moments, n: int, kind: Kind, confidence: float) -> tuple[float, float]:
@@ -270,14 +271,13 @@ def _sampling(moments: Moments, n: int, kind: Kind, confidence: float) -> tuple[
     if kind == "rademacher" and k >= _PROBES_FOR_STUDENT:
         half = float(stdtrit(k - 1, (1 + confidence) / 2) * moments.means.std(ddof=1) / np.sqrt(k))
         return half, half
-    if moments.second == 0:
+    if moments.deviation == 0:
         return 0.0, 0.0
     c = np.sqrt(2 / (k * (n + 2)))
-    freedom = k * n / max(moments.fourth / moments.second**2 - 1, 1e-12)
+    freedom = k * n / max(moments.kurtosis - 1, 1e-12)
     z = float(stdtrit(max(freedom, 1.0), (1 + confidence) / 2))
-    standard_error = c * np.sqrt(moments.second)
-    skewness = moments.third / moments.second**1.5
-    shift = float(np.clip(skewness * c * (z**2 + 2) / 6, -z / 2, z / 2))
+    standard_error = c * moments.deviation
+    shift = float(np.clip(moments.skewness * c * (z**2 + 2) / 6, -z / 2, z / 2))
     return float(standard_error * (z - shift)), float(standard_error * (z + shift))
 
 

@@ -23,8 +23,9 @@ from slq._quadrature import Rule, gauss
 
 # Share of the allowed risk that the certified edges may use up; the rest belongs to the sampling error.
 _EDGE_RISK = 0.02
-# Copies of one eigenvalue, made by lost orthogonality, lie within this many noise floors of each other.
-_GHOST_WIDTH = 100.0
+# Copies of one eigenvalue lie within this many noise floors of each other: made by lost orthogonality, and with full
+# re-orthogonalisation by rounding, long after the eigenvalue has converged and of no weight.
+_GHOST_WIDTH = {True: 4.0, False: 100.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +65,19 @@ class Facts:
 def interpret(T: Tridiagonal, facts: Facts) -> tuple[Rule, Resolved, Measure]:
     """Return the Gauss rules, the resolved eigenvalues and the measure of a run."""
     raw = gauss(T)
-    rule = raw if facts.orthogonal else _outliers.merge_ghosts(raw, _GHOST_WIDTH * facts.noise)
+    rule = _outliers.merge_ghosts(raw, _GHOST_WIDTH[facts.orthogonal] * facts.noise)
     resolved = _resolve(rule, facts)
     return raw, resolved, measure_of(rule, resolved, facts.n, edges=_edges(raw, T, facts), noise=facts.noise)
 
 
-def shortened(T: Tridiagonal) -> Tridiagonal:
-    """Return the same run with three quarters of the steps; probes whose rule is exact stay as they are."""
-    lengths = np.where(T.invariant, T.lengths, np.maximum(1, (3 * T.lengths) // 4))
+def shortened(T: Tridiagonal, projected: npt.NDArray[np.bool_]) -> Tridiagonal:
+    """Return the same run with three quarters of the steps.
+
+    Probes whose rule is exact stay as they are; so do, where others were projected, the few that were not: what was
+    projected out must remain resolved.
+    """
+    whole = T.invariant | (projected.any() & ~projected)
+    lengths = np.where(whole, T.lengths, np.maximum(1, (3 * T.lengths) // 4))
     return replace(T, lengths=lengths)
 
 

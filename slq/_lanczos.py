@@ -230,7 +230,7 @@ class LanczosRun:
         msg = (
             f"the product gave NaN or Inf for probe {self._first + first} at step {steps + 1}. Common causes: a loss "
             "that overflows in half precision, a division by zero inside the operator, uninitialised memory. "
-            "`slq.check(A)` looks for the cause; the steps already done are in this exception's `.partial`."
+            "`slq.check` looks for the cause; the steps already done are kept."
         )
         raise RunError(msg)
 

@@ -168,7 +168,8 @@ def _evaluate(curve: tuple[Floats, Floats], y: Floats) -> Floats:
     if last.sum() < 2:
         return np.where(y >= knots[0], 1.0, 0.0)
     if np.array_equal(last, first):
-        inner = PchipInterpolator(knots, shares, extrapolate=False)(y)
+        start, span = knots[0], knots[-1] - knots[0]  # slopes of eigenvalues near 1e-300 would overflow
+        inner = PchipInterpolator((knots - start) / span, shares, extrapolate=False)((y - start) / span)
     else:
         inner = np.interp(y, knots, shares)
     return np.where(y < knots[0], 0.0, np.where(y >= knots[-1], 1.0, np.nan_to_num(inner)))

@@ -26,8 +26,12 @@ _SIMPLE_WEIGHT = 16.0
 # A node stands alone when its neighbours are further than this many spacings of the bulk, which holds this mass; and it
 # is worth resolving when the gap can be seen, as a share of the range.
 _ALONE, _BULK_MASS, _VISIBLE = 2.0, 0.9, 0.01
+# A spectrum of no more distinct eigenvalues than this, all resolved, consists of outliers only.
+_FEW = 100
 # The fields of `Resolved` that have one row per eigenvalue.
 _COLUMNS = ("values", "residuals", "multiplicities", "nodes", "gaps", "shares")
+# n times the weight of a true eigenvalue is below this with probability 8e-4 (chi-square).
+_WEIGHTLESS = 1e-6
 # A second singular value below this many relative residuals counts as zero.
 _RANK_SAFETY = 30.0
 
@@ -100,17 +104,25 @@ class Outliers:
         return len(self.values)
 
 
-def standing_alone(gaps: Floats, nodes: Floats, weights: Floats) -> npt.NDArray[np.bool_]:
-    """Tell which nodes with given distances to their neighbours stand apart from where the mass is.
+def standing_alone(resolved: Resolved, nodes: Floats, weights: Floats) -> npt.NDArray[np.bool_]:
+    """Tell which resolved eigenvalues stand apart from where the rest of the mass is, seen in the nodes of one probe."""
+    settled = _settled(nodes, resolved)
+    if settled.all() and nodes.size <= _FEW:
+        return np.ones(resolved.values.shape, dtype=bool)
+    return np.asarray(resolved.gaps > _ALONE * _typical_gap(nodes, weights, settled))
 
-    The spacing that counts is one that nine tenths of the mass of a probe's rule do not exceed.
-    """
-    if nodes.size < 3:
-        return np.ones(gaps.shape, dtype=bool)
-    spacing = neighbour_gaps(nodes)
-    order = np.argsort(spacing)
-    typical = spacing[order][np.searchsorted(np.cumsum(weights[order]), _BULK_MASS).clip(max=spacing.size - 1)]
-    return np.asarray(gaps > _ALONE * typical)
+
+def _settled(nodes: Floats, resolved: Resolved) -> npt.NDArray[np.bool_]:
+    return np.asarray(np.any(np.abs(nodes[:, None] - resolved.values) <= 2 * resolved.residuals, axis=1))
+
+
+def _typical_gap(nodes: Floats, weights: Floats, settled: npt.NDArray[np.bool_]) -> float:
+    """Return a gap that nine tenths of the mass do not exceed: of what is not resolved, if there is any."""
+    counted = np.ones(nodes.size, dtype=bool) if settled.all() else ~settled
+    gaps, mass = neighbour_gaps(nodes)[counted], weights[counted]
+    order = np.argsort(gaps)
+    reached = np.searchsorted(np.cumsum(mass[order]), _BULK_MASS * mass.sum())
+    return float(gaps[order][min(reached, gaps.size - 1)])
 
 
 def unresolved(nodes: Floats, weights: Floats, y: Floats, resolved: Resolved) -> int:
@@ -120,10 +132,10 @@ def unresolved(nodes: Floats, weights: Floats, y: Floats, resolved: Resolved) ->
     """
     if nodes.size < 3:
         return 0
-    gaps = neighbour_gaps(nodes)
-    settled = np.any(np.abs(nodes[:, None] - resolved.values) <= 2 * resolved.residuals, axis=1)
+    gaps, settled = neighbour_gaps(nodes), _settled(nodes, resolved)
     visible = neighbour_gaps(y) > _VISIBLE * (y[-1] - y[0])
-    return int(np.sum(standing_alone(gaps, nodes, weights) & visible & ~settled))
+    apart = gaps > _ALONE * _typical_gap(nodes, weights, settled)
+    return int(np.sum(apart & visible & ~settled))
 
 
 def neighbour_gaps(nodes: Floats) -> Floats:
@@ -161,10 +173,10 @@ def resolve(rule: Rule, n: int, *, noise: float, groups: npt.NDArray[np.intp]) -
         Probes with the same number share reference vectors: the first probes of their group.
     """
     k = len(rule.nodes)
-    positions, gaps = _converged(rule, 0, noise)
+    positions, gaps = _converged(rule, 0, n, noise)
     nodes = positions[:, None]
     for i in range(1, k):
-        partners, near = _partners(rule, i, _converged(rule, i, noise)[0], rule.nodes[0, nodes[:, 0]], gaps)
+        partners, near = _partners(rule, i, _converged(rule, i, n, noise)[0], rule.nodes[0, nodes[:, 0]], gaps)
         nodes, gaps = np.column_stack([nodes, partners])[near], gaps[near]
     residuals = np.array([min(rule.residuals[i, p] for i, p in enumerate(row)) for row in nodes]) + noise
     best = [rule.nodes[i, row[i]] for row in nodes for i in [int(np.argmin(rule.residuals[np.arange(k), row]))]]
@@ -221,13 +233,13 @@ def merge_ghosts(rule: Rule, width: float) -> Rule:
     return Rule(nodes, weights, residuals, firsts)
 
 
-def _converged(rule: Rule, i: int, noise: float) -> tuple[npt.NDArray[np.intp], Floats]:
+def _converged(rule: Rule, i: int, n: int, noise: float) -> tuple[npt.NDArray[np.intp], Floats]:
     """Return the nodes of probe i that are resolved: (positions, distances to their neighbours).
 
-    Nodes of no weight are left out: they are leftovers beyond an invariant subspace that rounding hid.
+    Nodes of next to no weight are left out, also as neighbours: they are further copies of multiple eigenvalues, which
+    rounding brings in step by step, and leftovers beyond an invariant subspace that rounding hid.
     """
-    size = float(np.abs(rule.nodes[i]).max()) or 1.0
-    alive = np.flatnonzero(rule.weights[i] > (noise / size) ** 2)
+    alive = np.flatnonzero(n * rule.weights[i] > _WEIGHTLESS)
     gaps = neighbour_gaps(rule.nodes[i, alive])
     resolved = rule.residuals[i, alive] + noise <= _RESOLVED * gaps
     return np.asarray(alive[resolved]), np.asarray(gaps[resolved])

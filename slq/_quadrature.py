@@ -90,15 +90,16 @@ def radau(alpha: Floats, beta: Floats, node: float) -> tuple[Floats, Floats]:
     a, b, z = alpha / scale, beta / scale, node / scale
     if b[-1] == 0:
         theta, vectors = eigen_tridiagonal(a, b[:-1])
-        return np.append(theta, z) * scale, np.append(vectors[0] ** 2, 0.0)
+        return np.append(theta * scale, node), np.append(vectors[0] ** 2, 0.0)
     right = np.zeros(len(a))
     right[-1] = b[-1] ** 2
     bands = np.array([np.append(0.0, b[:-1]), a - z, np.append(b[:-1], 0.0)])
     last = z + solve_banded((1, 1), bands, right)[-1]
     theta, vectors = eigen_tridiagonal(np.append(a, last), b)
+    nodes = theta * scale
     # The prescribed node is known exactly; its computed value can be off by a rounding of |T|.
-    theta[np.argmin(np.abs(theta - z))] = z
-    return theta * scale, vectors[0] ** 2 / np.sum(vectors[0] ** 2)
+    nodes[np.argmin(np.abs(theta - z))] = node
+    return nodes, vectors[0] ** 2 / np.sum(vectors[0] ** 2)
 
 
 def eigen_tridiagonal(alpha: Floats, beta: Floats) -> tuple[Floats, Floats]:

@@ -61,6 +61,7 @@ class Runs:
         self._filling = 0.0
         self._open: LanczosRun | None = None
         self._products = 0
+        self._tested_at = -1
         self.asymmetry = 0.0
         self.repeat_error = 0.0
         self.rounding = 0.0
@@ -163,13 +164,14 @@ class Runs:
         along, for the test of symmetry that several probes give for free.
         """
         T = self.tridiagonal()
-        if T is None:
+        if T is None or self._tested_at == self.products:
             return
         n = self._operator.n
         indices = range(2 if len(T.lengths) == 1 and n > 1 else 1)
         again = LanczosRun(self._operator, self._start(indices), reorth="none")
         again.advance(1)
         self._products += again.products
+        self._tested_at = self.products
         self.asymmetry = max(self.asymmetry, again.asymmetry or 0.0)
         new = again.tridiagonal()
         change = np.hypot(new.alpha[0, 0] - T.alpha[0, 0], new.beta[0, 0] - T.beta[0, 0])

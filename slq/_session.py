@@ -251,9 +251,7 @@ class Session:
         """Re-raise what stopped the run, with what was computed before it attached."""
         partial = self._spectrum(f"ended by {type(error).__name__}", ())
         done = (
-            "nothing was computed"
-            if partial is None
-            else (f"{partial.probes} probes × {partial.steps} steps are kept in this exception's `.partial`")
+            "nothing was computed" if partial is None else (f"{partial.probes} probes × {partial.steps} steps are kept")
         )
         if isinstance(error, RunError):
             raise RunError(str(error), partial) from error

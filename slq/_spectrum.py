@@ -154,7 +154,7 @@ class Spectrum:
     def outliers(self) -> Outliers:
         """Eigenvalues that were resolved one by one and stand apart from the rest, largest magnitude first."""
         first = self._measure.probes[0]
-        alone = _outliers.standing_alone(self._resolved.gaps, first.nodes, first.weights)
+        alone = _outliers.standing_alone(self._resolved, first.nodes, first.weights)
         return _outliers.table(self._resolved, alone, self.n)
 
     @property
@@ -390,7 +390,7 @@ class Spectrum:
     def distance(self, other: Spectrum, metric: Literal["wasserstein", "kolmogorov"] = "wasserstein", /) -> Estimate:
         """Return the distance of two estimated distributions of eigenvalues, with its interval.
 
-        "wasserstein" is the integral of |F - G| over x, in units of the eigenvalues; "kolmogorov" its maximum. The
+        "wasserstein" is the integral of ``|F - G|`` over x, in units of the eigenvalues; "kolmogorov" its maximum. The
         interval follows from the two bands by the triangle inequality.
         """
         return _distribution.distance(self._measure, other._measure, metric, self.coordinate(), self.confidence)
@@ -430,7 +430,7 @@ class Spectrum:
 
     def _shorter(self) -> Measure:
         """Return the measure from three quarters of the steps, to see how much the last quarter changed."""
-        return interpret(shortened(self._tridiagonal), self._facts)[2]
+        return interpret(shortened(self._tridiagonal, self.projected), self._facts)[2]
 
     def _simple_ritz_vectors(self, most: int) -> tuple[Floats, Floats]:
         """Return resolved simple eigenvalues, at most so many, largest magnitude first, and their Ritz vectors.
@@ -490,6 +490,15 @@ def load(path: str | Path, /) -> Spectrum:
         If there is no such file.
     ValueError
         If the file is truncated, no slq result, or of a newer format; the message says which.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import slq
+    >>> s = slq.spectrum(slq.gallery.semicircle(100)[0], probes=2, steps=10, rng=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     slq.load(s.save(f"{folder}/run.npz")) == s
+    True
     """
     arrays, facts = _store.read(Path(path))
     return Spectrum(**arrays, **facts)

@@ -63,7 +63,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _parts(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Any]:
     """Read all arrays and the header, whatever they are."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # An open stream: np.load leaves a file of its own open when it turns out to be damaged.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         return arrays, json.loads(str(arrays.pop("header"))) if "header" in arrays else None
     except (FileNotFoundError, PermissionError, IsADirectoryError):

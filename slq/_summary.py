@@ -1,7 +1,8 @@
-"""How a Spectrum prints: at most ten lines that say what is known, how well, and what would sharpen it."""
+"""How a Spectrum prints: a dozen lines that say what is known, how well, and what would sharpen it."""
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,27 +11,46 @@ if TYPE_CHECKING:
     from slq._spectrum import Spectrum
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
-_WIDTH = 48
+_WIDTH, _COLUMNS = 60, 80
 
 
 def text(s: Spectrum) -> str:
     """Return the table that `print(spectrum)` shows."""
     facts = " · ".join(str(s.metadata[key]) for key in ("kind", "dtype", "device") if s.metadata.get(key))
     trace, (low, high), budget = s.trace(), s.edges, s.error
-    total = f"{budget.total:.2%} of the {s.coordinate().scale} range at {s.confidence * 100:g} %"
-    parts = f"steps {budget.quadrature:.2%}, probes {budget.sampling:.2%}, rounding {budget.numeric:.1g}"
-    lines = [
-        f"Spectrum of a {s.n:,} × {s.n:,} operator".replace(",", " ") + (f" · {facts}" if facts else ""),
-        f"  run        {s.probes} probe{'s' * (s.probes > 1)} × {s.steps} steps = {s.products} products · "
-        f"{s.seconds:.3g} s · {s.status}",
-        f"  edges      all eigenvalues in [{low:.6g}, {high:.6g}]",
-        f"  outliers   {_outliers(s)}",
-        f"  trace      {trace}",
-        f"  error      {total} ({parts}); {budget.advice}",
-        f"  claims     {_claims(s)}",
-        f"  density    {sparkline(s)}  {_axis(s)}",
+    size = f"{s.n:,} × {s.n:,}".replace(",", " ")
+    rows = [
+        ("run", f"{s.probes} probe{'s' * (s.probes > 1)} × {s.steps} steps, {s.products} products, {s.seconds:.3g} s"),
+        ("status", s.status),
+        ("edges", f"all eigenvalues in [{low:.6g}, {high:.6g}]"),
+        ("outliers", _outliers(s)),
+        ("trace", str(trace)),
+        ("error", f"{budget.total:.2%} of the {s.coordinate().scale} range at {s.confidence * 100:g} %"),
+        ("", f"steps {budget.quadrature:.2%}, probes {budget.sampling:.2%}, rounding {budget.numeric:.1g}"),
+        ("", budget.advice),
+        ("claims", _claims(s)),
+        ("density", sparkline(s)),
+        ("", _axis(s)),
+        *(("warning", warning) for warning in s.warnings),
     ]
-    return "\n".join(lines + [f"  warning    {warning}" for warning in s.warnings])
+    title = f"Spectrum of a {size} operator" + (f" · {facts}" if facts else "")
+    return "\n".join([title, *(_row(name, value) for name, value in rows)])
+
+
+def _row(name: str, value: str) -> str:
+    """Return one row, wrapped under its own column where it is long."""
+    return (
+        textwrap.fill(
+            value,
+            _COLUMNS,
+            initial_indent=f"  {name:<9} ",
+            subsequent_indent=" " * 12,
+            drop_whitespace=False,
+            break_on_hyphens=False,
+        )
+        if len(value) > _COLUMNS - 12
+        else f"  {name:<9} {value}"
+    )
 
 
 def sparkline(s: Spectrum, width: int = _WIDTH) -> str:

@@ -106,11 +106,7 @@ def graded(n: int, *, smallest: float = 1e-7, largest: float = 1.0, dtype: npt.D
 
 
 def clustered(
-    n: int,
-    *,
-    centres: Sequence[float] = (-2.0, -0.5, 1.0, 3.0),
-    width: float = 1e-8,
-    dtype: npt.DTypeLike = np.float64,
+    n: int, *, centres: Sequence[float] = (-2.0, -0.5, 1.0, 3.0), width: float = 1e-8, dtype: npt.DTypeLike = np.float64
 ) -> Built:
     """Build an operator whose eigenvalues lie in tight clusters of equal share.
 

@@ -102,9 +102,21 @@ def of(name, array, read_only=False):
     return Backend(name, xp, device, array.dtype, read_only)
 
 
+@pytest.fixture
+def torch():
+    """Give torch on one thread: on busy cores its threads wait for each other longer than they compute."""
+    module = pytest.importorskip("torch")
+    threads = module.get_num_threads()
+    module.set_num_threads(1)
+    yield module
+    module.set_num_threads(threads)
+
+
 @pytest.fixture(params=NAMES)
 def backend(request):
     """Give each array library in turn."""
+    if request.param.startswith("torch"):
+        request.getfixturevalue("torch")
     return make_backend(request.param)
 
 

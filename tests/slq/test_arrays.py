@@ -27,16 +27,14 @@ class TestNamespaces:
         assert _arrays.wrapped(bare) is backend.xp
         assert hasattr(_arrays.wrapped(bare), "matrix_transpose")
 
-    def test_plain_numpy_and_torch_are_wrapped(self):
+    def test_plain_numpy_and_torch_are_wrapped(self, torch):
         assert _arrays.wrapped(np) is array_api_compat.array_namespace(np.ones(1))
-        torch = pytest.importorskip("torch")
         assert _arrays.wrapped(torch) is array_api_compat.array_namespace(torch.ones(1))
         assert hasattr(_arrays.wrapped(torch), "astype")
 
-    def test_a_dtype_tells_its_namespace(self):
+    def test_a_dtype_tells_its_namespace(self, torch):
         for dtype in (np.float64, np.dtype(np.float32), "float32", float):
             assert _arrays.is_numpy(_arrays.namespace_of_dtype(dtype))
-        torch = pytest.importorskip("torch")
         assert _arrays.namespace_of_dtype(torch.float32).__name__ == "array_api_compat.torch"
 
 
@@ -55,8 +53,7 @@ class TestDtypes:
     def test_extended_precision_becomes_float64_and_not_float32(self):
         assert _arrays.working_dtype(np.longdouble, np) == np.float64
 
-    def test_torch_halves_are_widened(self):
-        torch = pytest.importorskip("torch")
+    def test_torch_halves_are_widened(self, torch):
         for dtype in (torch.float16, torch.bfloat16, torch.float32):
             assert _arrays.working_dtype(dtype, torch) == torch.float32
 
@@ -70,10 +67,9 @@ class TestDtypes:
     def test_epsilon_is_that_of_the_dtype(self, backend):
         assert _arrays.epsilon(backend.dtype) == backend.eps
 
-    def test_epsilon_of_halves_and_of_integers(self):
+    def test_epsilon_of_halves_and_of_integers(self, torch):
         assert _arrays.epsilon(np.float16) == 2.0**-10
         assert _arrays.epsilon(np.int64) == 0.0
-        torch = pytest.importorskip("torch")
         assert _arrays.epsilon(torch.bfloat16) == torch.finfo(torch.bfloat16).eps
         assert _arrays.epsilon(torch.int32) == 0.0
 
@@ -119,8 +115,7 @@ class TestCopies:
         x = backend.asarray([1, 2], dtype=backend.xp.int32)
         assert _arrays.to_host(x).dtype == np.float64
 
-    def test_tensors_that_follow_gradients_and_halves_arrive(self):
-        torch = pytest.importorskip("torch")
+    def test_tensors_that_follow_gradients_and_halves_arrive(self, torch):
         x = torch.tensor([1.0, 2.0], requires_grad=True) * 2
         assert_array_equal(_arrays.to_host(x), [2.0, 4.0])
         assert_array_equal(_arrays.to_host(torch.ones(2, dtype=torch.bfloat16)), [1.0, 1.0])
@@ -130,9 +125,8 @@ class TestCopies:
         rows = _arrays.rows_of(backend.asarray(columns), backend.xp)
         assert_array_equal(backend.to_numpy(rows), columns.T)
 
-    def test_rows_are_contiguous_and_without_a_graph(self):
+    def test_rows_are_contiguous_and_without_a_graph(self, torch):
         assert _arrays.rows_of(np.ones((3, 2)), np).flags.c_contiguous
-        torch = pytest.importorskip("torch")
         rows = _arrays.rows_of(torch.ones(3, 2, requires_grad=True) * 2, _arrays.wrapped(torch))
         assert rows.is_contiguous()
         assert rows.grad_fn is None

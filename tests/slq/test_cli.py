@@ -463,7 +463,7 @@ def test_a_warning_of_the_run_is_told_on_stderr_too_when_the_table_goes_elsewher
     warned = [line for line in err.splitlines() if line.startswith("slq: warning: the operator drifts")]
     assert code == 0
     assert len(warned) == 1
-    assert "warning    the operator drifts" in out
+    assert "warning   the operator drifts" in out
 
 
 def test_a_run_that_fails_has_status_1_and_one_line(refused):

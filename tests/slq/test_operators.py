@@ -25,10 +25,6 @@ def block_of(n, width=3, seed=0):
     return np.random.default_rng(seed).standard_normal((n, width))
 
 
-def torch_block(torch, n=N):
-    return torch.as_tensor(block_of(n))
-
-
 class Shaped:
     """An object with a shape and the given attributes, nothing else."""
 
@@ -97,8 +93,7 @@ class TestMatrices:
 
     @pytest.mark.parametrize("layout", ["coo", "csr", "csc"])
     @pytest.mark.parametrize("kind", ["float64", "float32", "int64", "bool"])
-    def test_sparse_torch_tensors_come_through_their_adapter(self, layout, kind):
-        torch = pytest.importorskip("torch")
+    def test_sparse_torch_tensors_come_through_their_adapter(self, layout, kind, torch):
         pytest.importorskip("slq_torch")
         A = np.array([[2.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 3.0]])
         A = A != 0 if kind == "bool" else A
@@ -112,8 +107,7 @@ class TestMatrices:
         assert operator.dtype == (torch.float32 if kind == "float32" else torch.float64)
         assert_allclose(operator.matmat(X).numpy(), A @ X.numpy(), rtol=1e-6)
 
-    def test_a_tensor_that_follows_gradients_multiplies_without_a_graph(self):
-        torch = pytest.importorskip("torch")
+    def test_a_tensor_that_follows_gradients_multiplies_without_a_graph(self, torch):
         pytest.importorskip("slq_torch")
         A = torch.eye(3, dtype=torch.float64, requires_grad=True)
         assert as_operator(A).matmat(torch.ones(3, 1, dtype=torch.float64)).grad_fn is None
@@ -160,8 +154,7 @@ class TestObjects:
         operator = as_operator(Shaped(matmat=np.copy))
         assert (operator.order, operator.noise, operator.metadata) == ("C", 0.0, {"kind": "Shaped"})
 
-    def test_a_dtype_of_torch_or_like_says_where_the_vectors_live(self):
-        torch = pytest.importorskip("torch")
+    def test_a_dtype_of_torch_or_like_says_where_the_vectors_live(self, torch):
         by_dtype = as_operator(Shaped(matmat=lambda X: X, dtype=torch.float32))
         by_like = as_operator(Shaped(matmat=lambda X: X), like=torch.ones(1))
         for operator in (by_dtype, by_like):
@@ -169,8 +162,7 @@ class TestObjects:
             assert operator.xp.__name__ == "array_api_compat.torch"
         assert by_like.device == torch.device("cpu")
 
-    def test_a_bare_namespace_is_wrapped(self):
-        torch = pytest.importorskip("torch")
+    def test_a_bare_namespace_is_wrapped(self, torch):
         operator = as_operator(Shaped(matmat=lambda X: 2 * X, dtype=torch.float64, xp=torch))
         T = slq.lanczos(operator, torch.ones(N, dtype=torch.float64), 3)
         assert_allclose(T.alpha, [[2.0]])
@@ -247,8 +239,7 @@ class TestCallables:
         expected = slq.lanczos(A, v, 6)
         assert_allclose(slq.lanczos(as_operator(into_buffer, n=N, block=block), v, 6).alpha, expected.alpha, atol=1e-13)
 
-    def test_a_function_that_follows_gradients_is_cut_off_from_the_graph(self):
-        torch = pytest.importorskip("torch")
+    def test_a_function_that_follows_gradients_is_cut_off_from_the_graph(self, torch):
         A = torch.diag(torch.arange(1.0, 6.0)).requires_grad_()
         graphs = []
 
