@@ -191,8 +191,7 @@ def logdet(runs: int) -> None:
 def oracles(runs: int, folder: Path) -> None:
     """The same for stiffness matrices of the SuiteSparse collection, where published intervals miss by far."""
     header(
-        f"log det of stiffness matrices, {runs} seeds",
-        *("matrix, probes", "steps", "held", "median interval", "exact"),
+        f"log det of stiffness matrices, {runs} seeds", *("matrix, probes", "steps", "held", "median interval", "exact")
     )
     for name in ("bcsstk27", "bcsstk14", "bcsstk13"):
         matrix = scipy.io.mmread(folder / f"{name}.mtx").tocsr()
@@ -216,8 +215,12 @@ def outliers(runs: int) -> None:
         operator, _ = slq.gallery.spiked(n)
         found = [slq.spectrum(operator, probes=1, steps=40, rng=seed) for seed in range(runs)]
         inside = [s.count(1.2, np.inf).value + s.count(-np.inf, -1.2).value for s in found]
-        row(n, 40, f"{np.sum(np.abs(np.array(inside) - 10) < 1e-6)} of {runs}",
-            f"{sum(len(s.outliers) == 10 for s in found)} of {runs}")
+        row(
+            n,
+            40,
+            f"{np.sum(np.abs(np.array(inside) - 10) < 1e-6)} of {runs}",
+            f"{sum(len(s.outliers) == 10 for s in found)} of {runs}",
+        )
 
 
 def wasserstein(s: slq.Spectrum, values: np.ndarray) -> float:
@@ -240,8 +243,14 @@ def tolerance(runs: int) -> None:
         for tol in (0.05, 0.02, 0.01):
             found = [slq.spectrum(operator_of(values), tol=tol, rng=seed) for seed in range(runs)]
             errors = np.array([wasserstein(s, values) for s in found]) / tol
-            row(name, tol, f"{np.median(errors):.2f}", f"{100 * np.mean(errors <= 1.2):.1f} %",
-                int(np.median([s.products for s in found])), slq.plan(operator_of(values), tol=tol).products)
+            row(
+                name,
+                tol,
+                f"{np.median(errors):.2f}",
+                f"{100 * np.mean(errors <= 1.2):.1f} %",
+                int(np.median([s.products for s in found])),
+                slq.plan(operator_of(values), tol=tol).products,
+            )
 
 
 def economy(runs: int) -> None:
@@ -251,7 +260,8 @@ def economy(runs: int) -> None:
         *("spectrum", "error of nodes, 10 × 80", "error of slq, 10 × 80", "tol", "error", "products", "ratio"),
     )
     for name, make in (
-        ("semicircle", slq.gallery.semicircle), ("Marchenko-Pastur", slq.gallery.marchenko_pastur),
+        ("semicircle", slq.gallery.semicircle),
+        ("Marchenko-Pastur", slq.gallery.marchenko_pastur),
         ("spiked", slq.gallery.spiked),
     ):
         values = make(100_000)[1].eigenvalues()
@@ -260,7 +270,9 @@ def economy(runs: int) -> None:
         target = float(np.median([wasserstein(s, values) for s in fixed]))
         stairs = float(np.median([staircase_error(s, values) for s in fixed]))
         found = [slq.spectrum(operator, tol=0.005, rng=100 + seed) for seed in range(runs)]
-        error, products = (np.median(v) for v in zip(*((wasserstein(s, values), s.products) for s in found), strict=True))
+        error, products = (
+            np.median(v) for v in zip(*((wasserstein(s, values), s.products) for s in found), strict=True)
+        )
         row(name, f"{stairs:.2%}", f"{target:.3%}", 0.005, f"{error:.3%}", int(products), f"{801 / products:.1f}")
 
 
@@ -270,13 +282,17 @@ def staircase_error(s: slq.Spectrum, values: np.ndarray) -> float:
     x = np.unique(np.concatenate([values, s.nodes.ravel()]))
     y = coordinate.forward(x)
     truth = np.searchsorted(values, x, side="right") / len(values)
-    steps = [np.append(0, w.cumsum())[np.searchsorted(t, x, side="right")] for t, w in zip(s.nodes, s.weights, strict=True)]
+    steps = [
+        np.append(0, w.cumsum())[np.searchsorted(t, x, side="right")] for t, w in zip(s.nodes, s.weights, strict=True)
+    ]
     return float(np.trapezoid(np.abs(np.mean(steps, axis=0) - truth), y) / (y[-1] - y[0]))
 
 
 def sequential(runs: int) -> None:
     """Intervals of slq.logdet and slq.trace, which stop when they are narrow: do they still hold?"""
-    header(f"Intervals under the stopping rule, {runs} seeds", "spectrum", "function", "rtol", "held", "half-width / rtol")
+    header(
+        f"Intervals under the stopping rule, {runs} seeds", "spectrum", "function", "rtol", "held", "half-width / rtol"
+    )
     operator, law = slq.gallery.marchenko_pastur(2000)
     for name, f in (("log", np.log), ("inverse", np.reciprocal), ("exp", np.exp)):
         for rtol in (0.05, 0.02):
@@ -295,8 +311,14 @@ def main() -> None:
     parser.add_argument("--oracles", type=Path, help="folder of the stiffness matrices")
     asked = parser.parse_args()
     plans: dict[str, tuple[Callable, int]] = {
-        "coverage": (coverage, 400), "exact": (exact_rules, 2000), "bounds": (bounds, 10_000), "logdet": (logdet, 20),
-        "outliers": (outliers, 20), "tolerance": (tolerance, 200), "economy": (economy, 5), "sequential": (sequential, 400),
+        "coverage": (coverage, 400),
+        "exact": (exact_rules, 2000),
+        "bounds": (bounds, 10_000),
+        "logdet": (logdet, 20),
+        "outliers": (outliers, 20),
+        "tolerance": (tolerance, 200),
+        "economy": (economy, 5),
+        "sequential": (sequential, 400),
     }
     for section in asked.section:
         if section == "oracles":

@@ -138,7 +138,8 @@ def to_host(x: Array) -> Floats:
 
 def from_host(x: npt.NDArray[Any], xp: Any, *, dtype: Any, device: Any) -> Array:
     """Copy a NumPy array to a library's device in the given dtype."""
-    return xp.asarray(x, dtype=dtype, device=device)
+    # torch takes neither negative strides nor, without a warning, arrays that cannot be written to.
+    return xp.asarray(np.require(x, requirements=["C", "W"]), dtype=dtype, device=device)
 
 
 def cast(x: Array, dtype: Any, xp: Any) -> Array:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slq import _arrays
-from slq._arrays import Array
+from slq._arrays import Array, Floats
 
 _BLOCK = 16
 # Symmetry is tested on all pairs among this many probes.
@@ -118,9 +118,13 @@ class Krylov:
         """Whether new vectors are made orthogonal to all earlier ones."""
         return self._basis is not None
 
-    def combine(self, position: int, coefficients: Array) -> Array | None:
+    def combine(self, position: int, coefficients: Floats) -> Array | None:
         """Return combinations of one probe's Krylov vectors as rows; None where past vectors are not kept."""
-        return None if self._basis is None else self._basis.combine(position, coefficients)
+        if self._basis is None:
+            return None
+        q = self.current
+        factors = _arrays.from_host(coefficients, self._xp, dtype=q.dtype, device=_arrays.device_of(q))
+        return self._basis.combine(position, factors)
 
     def drop_basis(self) -> None:
         """Free the past vectors."""

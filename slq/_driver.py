@@ -53,9 +53,9 @@ def spectrum(
     """Estimate the spectrum of a symmetric operator by stochastic Lanczos quadrature.
 
     Random unit vectors are taken through Lanczos in lock-step; the small tridiagonal matrices give quadrature rules
-    that stand for the distribution of eigenvalues. Costs `probes * steps` products, plus one to three that test symmetry
-    and repeatability, and memory for `batch * steps` vectors with full re-orthogonalisation, for about four per
-    probe without.
+    that stand for the distribution of eigenvalues. Costs `probes * steps` products, plus one to three that test
+    symmetry and repeatability, and memory for `batch * steps` vectors with full re-orthogonalisation, for about six
+    per probe without.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ from slq._arrays import Floats
 from slq._errors import DomainError
 from slq._estimates import Claim, ErrorParts, Estimate
 from slq._lanczos import Tridiagonal
-from slq._measure import Measure, ProbeMeasure
+from slq._measure import Measure
 from slq._probes import Kind
 from slq._quadrature import eigen_tridiagonal, radau
 
@@ -179,35 +179,34 @@ def _three_rules(
     gauss = [(p.nodes, p.weights) for p in measure.probes]
     if not integrand.bracketed:
         return _extrapolated(measure, T, integrand, gauss)
-    if 0 <= integrand.degree < 2 * min(T.lengths):
-        moments = _moments(measure, gauss, integrand.f)
+    right = _radau_rules(measure, T, measure.edges[1])
+    if integrand.degree >= 0:
+        # The variance is the integral of a square: it needs twice the degree, and Radau rules reach one further.
+        enough = integrand.degree < min(T.lengths)
+        moments = _moments(measure, gauss if enough else right, integrand.f)
         return moments, moments, moments
-    start = left_end(measure, integrand, known_lower)
-    rows = [(T.alpha[i, :m], T.beta[i, :m]) for i, m in enumerate(T.lengths)]
-    left = [_radau_outside(a, b, min(start, p.nodes[0]), p) for (a, b), p in zip(rows, measure.probes, strict=True)]
-    right = [
-        _radau_outside(a, b, max(measure.edges[1], p.nodes[-1]), p)
-        for (a, b), p in zip(rows, measure.probes, strict=True)
-    ]
-    rules = {
-        name: _moments(measure, rule, integrand.f)
-        for name, rule in (("gauss", gauss), ("left", left), ("right", right))
-    }
-    lower = [
-        name
-        for name, sign in (("gauss", integrand.even), ("left", integrand.odd), ("right", -integrand.odd))
-        if sign > 0
-    ]
-    upper = [
-        name
-        for name, sign in (("gauss", -integrand.even), ("left", -integrand.odd), ("right", integrand.odd))
-        if sign > 0
-    ]
+    left = _radau_rules(measure, T, left_end(measure, integrand, known_lower))
+    rules = {"gauss": gauss, "left": left, "right": right}
+    found = {name: _moments(measure, rule, integrand.f) for name, rule in rules.items()}
+    below = {"gauss": integrand.even, "left": integrand.odd, "right": -integrand.odd}  # 1: from below, -1: from above
     return (
-        max((rules[name] for name in lower), key=lambda m: m.mean),
-        rules["gauss"],
-        min((rules[name] for name in upper), key=lambda m: m.mean),
+        max((found[name] for name, side in below.items() if side > 0), key=lambda m: m.mean),
+        found["gauss"],
+        min((found[name] for name, side in below.items() if side < 0), key=lambda m: m.mean),
     )
+
+
+def _radau_rules(measure: Measure, T: Tridiagonal, node: float) -> list[tuple[Floats, Floats]]:
+    """Return each probe's Radau rule with a node beyond its Ritz values; the Gauss rule where it is exact."""
+    rules = []
+    for i, (m, probe) in enumerate(zip(T.lengths, measure.probes, strict=True)):
+        below, first, last = node < 0.5 * (probe.nodes[0] + probe.nodes[-1]), probe.nodes[0], probe.nodes[-1]
+        outside = min(node, first) if below else max(node, last)
+        if T.beta[i, m - 1] == 0 or outside in (first, last):
+            rules.append((probe.nodes, probe.weights))
+        else:
+            rules.append(radau(T.alpha[i, :m], T.beta[i, :m], outside))
+    return rules
 
 
 def _extrapolated(
@@ -223,13 +222,6 @@ def _extrapolated(
     plain = np.array([w @ integrand.f(x) for x, w in gauss]) - np.array([w @ integrand.f(x) for x, w in shorter])
     change = 2 * abs(float(np.mean(plain / [p.rest_mass for p in measure.probes])))
     return replace(here, means=here.means - change), here, replace(here, means=here.means + change)
-
-
-def _radau_outside(alpha: Floats, beta: Floats, node: float, probe: ProbeMeasure) -> tuple[Floats, Floats]:
-    """Return the Radau rule, or the Gauss rule where the probe's space is invariant or the node is a Ritz value."""
-    if beta[-1] == 0 or np.any(probe.nodes == node):
-        return probe.nodes, probe.weights
-    return radau(alpha, beta, node)
 
 
 def _moments(measure: Measure, rules: list[tuple[Floats, Floats]], f: Function) -> Moments:

@@ -3,9 +3,8 @@
 Vectors stay on the operator's device (`_basis`); alpha and beta are copied to the host every few steps. Nothing is
 interpreted here: quadrature, errors and stopping rules come later.
 
-Source: Golub & Van Loan 2013, section 10.1, one independent Krylov space per probe. Differences from the textbook:
-1. orthogonality by two block Gram-Schmidt sweeps; 2. breakdown is judged against the size of T, per probe; 3. an
-operator of extreme scale is divided by a power of two.
+Source: Golub & Van Loan 2013, section 10.1, one Krylov space per probe. Differences: orthogonality by two block
+Gram-Schmidt sweeps; breakdown judged against the size of T, per probe; extreme scales divided by a power of two.
 """
 
 from __future__ import annotations
@@ -104,9 +103,7 @@ class LanczosRun:
         self._scale: float | None = None
         self._pending: list[Array] = []
         self._coefficients: list[list[Floats]] = [[] for _ in self._active]
-        self._norms = np.zeros(start.shape[0])
-        self.products = 0
-        self.product_seconds = 0.0
+        self.products, self.product_seconds = 0, 0.0
         self.rounding = max(_arrays.epsilon(start.dtype), _arrays.epsilon(operator.dtype))
         self.asymmetry: float | None = None
 
@@ -146,12 +143,7 @@ class LanczosRun:
         None where the vectors are not kept, or the probe has ended.
         """
         where = np.flatnonzero(self._active == probe)
-        if where.size == 0:
-            return None
-        device = _arrays.device_of(self._krylov.current)
-        return self._krylov.combine(
-            int(where[0]), _arrays.from_host(coefficients, self._xp, dtype=self._dtype, device=device)
-        )
+        return self._krylov.combine(int(where[0]), coefficients) if where.size else None
 
     def drop_basis(self) -> None:
         """Free the stored vectors and go on without re-orthogonalisation."""
@@ -162,8 +154,7 @@ class LanczosRun:
         lengths = np.array([len(rows) for rows in self._coefficients])
         table = np.zeros((len(lengths), int(lengths.max(initial=0)), 2 + self._references))
         for i, rows in enumerate(self._coefficients):
-            if rows:
-                table[i, : len(rows)] = rows
+            table[i, : len(rows)] = rows or 0.0
         scale = 1.0 if self._scale is None else self._scale
         return Tridiagonal(table[:, :, 0] * scale, table[:, :, 1] * scale, lengths, table[:, :, 2:])
 
@@ -195,9 +186,9 @@ class LanczosRun:
         self._pending, reached = [], self.steps + len(table)
         ended = np.array([self._take(probe, table[:, i]) for i, probe in enumerate(self._active)])
         lengths = np.array([len(self._coefficients[probe]) for probe in self._active])
-        broken = ~ended & (lengths < reached)
-        if broken.any():
-            self._raise_not_finite(int(lengths[broken].min()), self._active[broken])
+        worst = int(np.argmin(np.where(ended, reached, lengths)))
+        if lengths[worst] < reached and not ended[worst]:
+            self._raise_not_finite(int(lengths[worst]), int(self._active[worst]))
         if ended.any():
             self._active = self._active[~ended]
             if not self.finished:
@@ -214,17 +205,16 @@ class LanczosRun:
             if not np.isfinite(row[:2]).all():
                 return False
             before = rows[-1][1] if rows else 0.0
-            self._norms[probe] = max(self._norms[probe], before + abs(row[0]) + row[1])
+            size = before + abs(row[0]) + row[1]
             complete = len(rows) + 1 == self._operator.n
-            invariant = row[1] <= noise * self._norms[probe] or (complete and self._krylov.orthogonal)
+            invariant = row[1] <= noise * size or (complete and self._krylov.orthogonal)
             rows.append(np.where(np.arange(row.size) == 1, 0.0, row) if invariant else row)
             if invariant or complete:
                 return True
         return False
 
-    def _raise_not_finite(self, steps: int, probes: npt.NDArray[np.intp]) -> None:
+    def _raise_not_finite(self, steps: int, first: int) -> None:
         """Keep the steps that all active probes have made, and name the first probe that made no more."""
-        first = next(probe for probe in probes if len(self._coefficients[probe]) == steps)
         for probe in self._active:
             del self._coefficients[probe][steps:]
         msg = (
@@ -237,18 +227,14 @@ class LanczosRun:
 
 def concatenate(parts: list[Tridiagonal]) -> Tridiagonal:
     """Stack the runs of several batches, padded with zeros to the longest and to the most references."""
-    m = max(part.alpha.shape[1] for part in parts)
-    r = max(part.overlaps.shape[2] for part in parts)
+    shape = np.max([part.overlaps.shape[1:] for part in parts], axis=0)  # steps, references
 
-    def pad(rows: Floats, *shape: int) -> Floats:
-        return np.pad(rows, [(0, 0), *((0, size - old) for size, old in zip(shape, rows.shape[1:], strict=True))])
+    def stacked(name: str) -> Any:
+        rows = [getattr(part, name) for part in parts]
+        gaps = [[(0, 0), *((0, to - old) for to, old in zip(shape, x.shape[1:], strict=False))] for x in rows]
+        return np.concatenate([np.pad(x, gap) for x, gap in zip(rows, gaps, strict=True)])
 
-    return Tridiagonal(
-        np.concatenate([pad(part.alpha, m) for part in parts]),
-        np.concatenate([pad(part.beta, m) for part in parts]),
-        np.concatenate([part.lengths for part in parts]),
-        np.concatenate([pad(part.overlaps, m, r) for part in parts]),
-    )
+    return Tridiagonal(*map(stacked, ("alpha", "beta", "lengths", "overlaps")))
 
 
 def lanczos(A: Any, v: Array, /, steps: int, *, reorth: Reorth = "full") -> Tridiagonal:

@@ -163,16 +163,16 @@ def _curve(probe: ProbeMeasure, edges: tuple[float, float], coordinate: Coordina
 def _evaluate(curve: tuple[Floats, Floats], y: Floats) -> Floats:
     """Interpolate monotonically; at a jump (equal knots) the upper value counts: the function is right-continuous."""
     knots, shares = curve
-    last = np.append(np.diff(knots) > 0, True)
-    first = np.append(True, np.diff(knots) > 0)
-    if last.sum() < 2:
-        return np.where(y >= knots[0], 1.0, 0.0)
-    if np.array_equal(last, first):
-        start, span = knots[0], knots[-1] - knots[0]  # slopes of eigenvalues near 1e-300 would overflow
-        inner = PchipInterpolator((knots - start) / span, shares, extrapolate=False)((y - start) / span)
+    start, span = knots[0], knots[-1] - knots[0]
+    if span == 0:
+        return np.where(y >= start, 1.0, 0.0)
+    # In units of the span: slopes between eigenvalues near 1e-300 would overflow.
+    unit, at = (knots - start) / span, (y - start) / span
+    if np.all(np.diff(unit) > 0):
+        inner = PchipInterpolator(unit, shares, extrapolate=False)(at)
     else:
-        inner = np.interp(y, knots, shares)
-    return np.where(y < knots[0], 0.0, np.where(y >= knots[-1], 1.0, np.nan_to_num(inner)))
+        inner = np.interp(at, unit, shares)
+    return np.where(y < start, 0.0, np.where(y >= knots[-1], 1.0, np.nan_to_num(inner)))
 
 
 def _rest_bracket(probe: ProbeMeasure, x: Floats) -> tuple[Floats, Floats]:

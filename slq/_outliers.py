@@ -105,7 +105,7 @@ class Outliers:
 
 
 def standing_alone(resolved: Resolved, nodes: Floats, weights: Floats) -> npt.NDArray[np.bool_]:
-    """Tell which resolved eigenvalues stand apart from where the rest of the mass is, seen in the nodes of one probe."""
+    """Tell which resolved eigenvalues stand apart from where the rest of the mass is, by the nodes of one probe."""
     settled = _settled(nodes, resolved)
     if settled.all() and nodes.size <= _FEW:
         return np.ones(resolved.values.shape, dtype=bool)

@@ -97,8 +97,18 @@ def plan(
     ----------
     A : operator
         Anything that `slq.as_operator` takes.
-    tol, probes, steps, reorth, dtype, batch, memory
-        As for `slq.spectrum`.
+    tol : float, default 0.01
+        Tolerance, as for `slq.spectrum`; so are the others.
+    probes, steps : int, optional
+        Fixed numbers.
+    reorth : {"auto", "full", "none"}, default "auto"
+        Policy.
+    dtype : dtype, optional
+        Of the Krylov vectors.
+    batch : int or "auto"
+        Columns at once.
+    memory : float, optional
+        Bytes for Krylov vectors.
 
     Returns
     -------

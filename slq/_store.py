@@ -20,6 +20,18 @@ import numpy.typing as npt
 ARRAYS = ("alpha", "beta", "lengths", "overlaps", "groups", "deflated", "projected")
 _FORMAT = 1
 _KIND = "slq.Spectrum"
+# What reading a damaged archive raises, by where the damage is.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    KeyError,
+    ValueError,
+    AttributeError,
+    NotImplementedError,
+    RuntimeError,
+)
 # Python integers of a seed can exceed what JSON readers of other languages keep exactly.
 _AS_TEXT = ("seed",)
 
@@ -69,7 +81,7 @@ def _parts(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Any]:
         return arrays, json.loads(str(arrays.pop("header"))) if "header" in arrays else None
     except (FileNotFoundError, PermissionError, IsADirectoryError):
         raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, AttributeError) as error:
+    except _DAMAGE as error:
         msg = (
             f"{path} is truncated, damaged or no .npz file ({type(error).__name__}: {error}). Restore it or run again."
         )

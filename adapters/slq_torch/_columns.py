@@ -110,12 +110,7 @@ def vmapped(outputs: Tensors, columns: Tensors, params: Parameters) -> Tensor:
     """Pull all columns at once through torch's vmap, and keep the graph in case that this fails."""
     with quiet("There is a performance drop"):
         products = torch.autograd.grad(
-            outputs,
-            params.tensors,
-            grad_outputs=columns,
-            retain_graph=True,
-            allow_unused=True,
-            is_grads_batched=True,
+            outputs, params.tensors, grad_outputs=columns, retain_graph=True, allow_unused=True, is_grads_batched=True
         )
     return params.join(products, (len(columns[0]),))
 

@@ -20,24 +20,14 @@ _ABSENT: Any = object()
 
 @overload
 def hessian(
-    model: Module,
-    loss: Loss,
-    data: Any,
-    *,
-    params: Selection | None = None,
-    accumulate: torch.dtype | None = None,
+    model: Module, loss: Loss, data: Any, *, params: Selection | None = None, accumulate: torch.dtype | None = None
 ) -> HessianOperator: ...
 @overload
 def hessian(model: Closure, loss: Tensors, /, *, accumulate: torch.dtype | None = None) -> HessianOperator: ...
 @overload
 def hessian(model: Closure, /, *, params: Tensors, accumulate: torch.dtype | None = None) -> HessianOperator: ...
 def hessian(
-    model: Any,
-    loss: Any = None,
-    data: Any = _ABSENT,
-    *,
-    params: Any = None,
-    accumulate: torch.dtype | None = None,
+    model: Any, loss: Any = None, data: Any = _ABSENT, *, params: Any = None, accumulate: torch.dtype | None = None
 ) -> HessianOperator:
     r"""Make an operator that multiplies by the Hessian of a mean loss.
 

@@ -38,16 +38,7 @@ class HessianOperator:
         parameters, else 0.
     """
 
-    __slots__ = (
-        "_accumulate",
-        "_columns",
-        "_params",
-        "_passes",
-        "device",
-        "dtype",
-        "noise",
-        "shape",
-    )
+    __slots__ = ("_accumulate", "_columns", "_params", "_passes", "device", "dtype", "noise", "shape")
 
     order: Literal["F"] = "F"
 
@@ -112,11 +103,7 @@ class HessianOperator:
                 sums.append(part.to(self._accumulate))  # the first weight is 1
 
         model = passes.model if isinstance(passes.model, Module) else None
-        with (
-            torch.inference_mode(False),
-            torch.enable_grad(),
-            preserved(model, params.tensors, seed=passes.number),
-        ):
+        with torch.inference_mode(False), torch.enable_grad(), preserved(model, params.tensors, seed=passes.number):
             rows = X.detach().to(self.dtype).T.contiguous()
             total = passes.run(visit)
         result = sums[0] if total == 1 else sums[0].div_(total)

@@ -56,12 +56,7 @@ class Parameters:
         pieces = torch.split(rows.to(self.dtype), self.sizes, dim=1)
         return [piece.reshape(len(rows), *t.shape) for piece, t in zip(pieces, self.tensors, strict=True)]
 
-    def join(
-        self,
-        pieces: Sequence[Tensor | None],
-        batch: tuple[int, ...] = (),
-        out: Tensor | None = None,
-    ) -> Tensor:
+    def join(self, pieces: Sequence[Tensor | None], batch: tuple[int, ...] = (), out: Tensor | None = None) -> Tensor:
         """Flatten one (*batch, *shape) per parameter, None standing for zeros, into (*batch, n)."""
         flat = [
             t.new_zeros((*batch, t.numel())) if piece is None else piece.reshape(*batch, t.numel())

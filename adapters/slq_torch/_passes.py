@@ -89,11 +89,7 @@ class Passes:
             visit(index, value, 1.0 if summed else _weight(counts, index))
             values.append(value.detach())
             del value, batch  # the graph must be gone before the next batch makes its own
-        record = Record(
-            tuple(map(float, values)),
-            tuple(None if c is None else float(c) for c in counts),
-            summed,
-        )
+        record = Record(tuple(map(float, values)), tuple(None if c is None else float(c) for c in counts), summed)
         dtypes = {self.tensors[0].dtype, *(value.dtype for value in values)}
         self._compare(record, max(map(tolerance, dtypes)))
         return record.total

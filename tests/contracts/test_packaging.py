@@ -45,8 +45,7 @@ def test_the_version_is_said_once():
 
 
 @pytest.mark.parametrize(
-    "extra",
-    ["all", "cli", "cupy", "demo", "docs", "fast", "jax", "lint", "plot", "test", "torch"],
+    "extra", ["all", "cli", "cupy", "demo", "docs", "fast", "jax", "lint", "plot", "test", "torch"]
 )
 def test_an_extra_exists(extra):
     assert extra in EXTRAS

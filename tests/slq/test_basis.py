@@ -35,7 +35,8 @@ class Frozen:
         return Frozen(self.values - other.values)
 
     def __setitem__(self, index, value):
-        raise TypeError("these arrays are immutable")
+        message = "these arrays are immutable"
+        raise TypeError(message)
 
 
 class _At:
@@ -177,6 +178,12 @@ class TestGrowthAndLoss:
         whole, whole_own = filled(backend, vectors).project_out(backend.asarray(rows))
         assert_allclose(backend.to_numpy(left), backend.to_numpy(whole)[kept], atol=10 * backend.eps)
         assert_allclose(backend.to_numpy(own), backend.to_numpy(whole_own)[kept], atol=10 * backend.eps)
+
+    @pytest.mark.parametrize("count", [1, _BLOCK, 2 * _BLOCK + 3])
+    def test_combinations_of_the_vectors_of_one_probe(self, backend, count):
+        vectors, coefficients = orthonormal(3, count, 50), np.random.default_rng(7).standard_normal((4, count))
+        rows = filled(backend, vectors).combine(1, backend.asarray(coefficients))
+        assert_allclose(backend.to_numpy(rows), coefficients @ vectors[1], atol=100 * backend.eps)
 
     def test_immutable_arrays_give_the_same_as_mutable_ones(self):
         vectors, rows = orthonormal(2, _BLOCK + 3, 30), np.random.default_rng(5).standard_normal((2, 30))

@@ -216,10 +216,7 @@ class TestArguments:
                 r"must exceed 1 \+ sqrt\(ratio\) = 2, got 2: it would not separate",
             ),
             (lambda: gallery.marchenko_pastur(2, spikes=[3.0] * 3), "`spikes` holds 3 values"),
-            (
-                lambda: gallery.marchenko_pastur(10, ratio=10.0, spikes=[9.0, 9.0]),
-                "only 1 nonzero",
-            ),
+            (lambda: gallery.marchenko_pastur(10, ratio=10.0, spikes=[9.0, 9.0]), "only 1 nonzero"),
             (lambda: gallery.marchenko_pastur(5, spikes=[math.nan]), "`spikes` must be one-dim"),
             (lambda: gallery.laplacian_1d(0), "`n` must be at least 1"),
             (lambda: gallery.laplacian_2d(3, 0), "`ny` must be at least 1"),
@@ -254,10 +251,7 @@ class TestArguments:
                 "`multiplicities` must be whole numbers of at least 1",
             ),
             (lambda: gallery.from_eigenvalues([1.0], multiplicities=[1.5]), "whole numbers"),
-            (
-                lambda: gallery.from_eigenvalues([1e200], dtype=np.float32),
-                r"overflows at the eigenvalue \+-1e\+200",
-            ),
+            (lambda: gallery.from_eigenvalues([1e200], dtype=np.float32), r"overflows at the eigenvalue \+-1e\+200"),
         ],
     )
     def test_a_wrong_argument_is_named_with_what_is_allowed(self, call, message):

@@ -326,8 +326,11 @@ class TestProductsOfARun:
         assert_allclose(slq.gauss(T).nodes[0], np.linalg.eigvalsh(A), atol=1e-13)
 
     def test_a_product_of_integers_is_exact_and_not_rounding(self):
-        run = LanczosRun(as_operator(lambda X: np.zeros(X.shape, dtype=np.int64), n=4, block=True),
-                         slq._probes.probes(4, range(1), seed=0), reorth="full")
+        run = LanczosRun(
+            as_operator(lambda X: np.zeros(X.shape, dtype=np.int64), n=4, block=True),
+            slq._probes.probes(4, range(1), seed=0),
+            reorth="full",
+        )
         run.advance(2)
         assert run.rounding == np.finfo(np.float64).eps
         assert run.tridiagonal().alpha.tolist() == [[0.0]]
@@ -376,8 +379,12 @@ class TestMessages:
                 as_operator(obj)
 
     def test_an_empty_matrix_is_refused(self):
-        for make in (lambda: as_operator(np.zeros((0, 0))), lambda: as_operator(np.copy, n=0),
-                     lambda: as_operator(Shaped(0, matmat=np.copy)), lambda: as_operator(np.copy, n=-1)):
+        for make in (
+            lambda: as_operator(np.zeros((0, 0))),
+            lambda: as_operator(np.copy, n=0),
+            lambda: as_operator(Shaped(0, matmat=np.copy)),
+            lambda: as_operator(np.copy, n=-1),
+        ):
             with pytest.raises(ValueError, match=r"`A` must have at least one row, got shape \((0|-1), "):
                 make()
 
@@ -385,7 +392,7 @@ class TestMessages:
     def test_complex_matrices_are_told_the_real_form(self, dtype):
         A = np.eye(3, dtype=dtype)
         for matrix in (A, scipy.sparse.csr_array(A)):
-            with pytest.raises(TypeError, match=rf"`A` has dtype {dtype.__name__}; slq handles real .*\[\[R, -S\], \[S"):
+            with pytest.raises(TypeError, match=rf"`A` has dtype {dtype.__name__}; .* \[\[R, -S\], \[S, R\]\]"):
                 as_operator(matrix)
         with pytest.raises(TypeError, match=rf"Operator` has dtype {dtype.__name__}; slq handles real"):
             as_operator(aslinearoperator(A))
@@ -412,7 +419,8 @@ class TestMessages:
             as_operator(np.copy, n=n)
 
     @pytest.mark.parametrize(
-        ("result", "shape"), [(np.ones(3), r"\(3,\)"), (np.ones((N, 1)), rf"\({N}, 1\)"), (None, r"\(\)"), (1.0, r"\(\)")]
+        ("result", "shape"),
+        [(np.ones(3), r"\(3,\)"), (np.ones((N, 1)), rf"\({N}, 1\)"), (None, r"\(\)"), (1.0, r"\(\)")],
     )
     def test_a_function_with_a_wrong_result_is_named(self, result, shape):
         def broken(v):
@@ -423,7 +431,8 @@ class TestMessages:
             operator.matmat(np.ones((N, 2)))
 
     @pytest.mark.parametrize(
-        ("result", "shape"), [(np.ones((N, 3)), rf"\({N}, 3\)"), (np.ones(N), rf"\({N},\)"), (None, r"\(\) from a None")]
+        ("result", "shape"),
+        [(np.ones((N, 3)), rf"\({N}, 3\)"), (np.ones(N), rf"\({N},\)"), (None, r"\(\) from a None")],
     )
     def test_a_block_product_of_the_wrong_shape_is_named(self, result, shape):
         operator = as_operator(lambda X: result, n=N, block=True)
@@ -432,5 +441,5 @@ class TestMessages:
 
     def test_a_complex_product_is_not_cut_to_its_real_part(self):
         operator = as_operator(lambda v: np.fft.ifft(np.fft.fft(v)), n=N)
-        with pytest.raises(slq.RunError, match="came out complex.* return the real part"):
+        with pytest.raises(slq.RunError, match=r"came out complex.* return the real part"):
             slq.lanczos(operator, np.ones(N), 3)

@@ -18,9 +18,7 @@ PINNED_SIGNS = "++---++----+"
 
 class TestSameness:
     @pytest.mark.parametrize("kind", KINDS)
-    @given(
-        n=st.integers(1, 300), seed=st.integers(0, 2**128 - 1), first=st.integers(0, 2**40), count=st.integers(1, 5)
-    )
+    @given(n=st.integers(1, 300), seed=st.integers(0, 2**128 - 1), first=st.integers(0, 2**40), count=st.integers(1, 5))
     @settings(deadline=None, max_examples=25)
     def test_a_probe_does_not_depend_on_the_batch_it_comes_in(self, kind, n, seed, first, count):
         together = probes(n, range(first, first + count), seed=seed, kind=kind)

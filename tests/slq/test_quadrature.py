@@ -1,5 +1,7 @@
 """Quadrature rules integrate what they must exactly, and err in the direction that theory says."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -291,7 +293,7 @@ class TestOrdering:
             _, _, T, eigenvalues = problem(25, m, 4, 0.05, 2.0)
             left, right = (w @ f(x) for x, w in (radau(T.alpha[0], T.beta[0], e) for e in eigenvalues[[0, -1]]))
             widths.append(abs(right - left))
-        assert all(after <= before + 1e-13 for before, after in zip(widths[:-1], widths[1:], strict=True))
+        assert all(after <= before + 1e-13 for before, after in pairwise(widths))
         assert widths[-1] < 1e-5 * widths[0] + 1e-12
 
     @pytest.mark.parametrize("name", ["log", "1/x", "exp"])
@@ -299,8 +301,10 @@ class TestOrdering:
         f, _, odd = self.FUNCTIONS[name]
         A, v, T, eigenvalues = problem(25, 4, 5, 0.5, 2.0)
         truth = integral(A, v, f)
-        errors = [odd * (w @ f(x) - truth)
-                  for x, w in (radau(T.alpha[0], T.beta[0], eigenvalues[-1] + d) for d in (0.0, 0.5, 5.0))]
+        errors = [
+            odd * (w @ f(x) - truth)
+            for x, w in (radau(T.alpha[0], T.beta[0], eigenvalues[-1] + d) for d in (0.0, 0.5, 5.0))
+        ]
         assert all(e >= -1e-13 for e in errors)
         assert errors == sorted(errors)
 

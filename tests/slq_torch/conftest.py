@@ -36,11 +36,7 @@ else:
             nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Softplus(), nn.Linear(5, 2)
         ),
         "convolution": lambda: nn.Sequential(
-            nn.Unflatten(1, (1, 2, 2)),
-            nn.Conv2d(1, 2, 2, padding=1),
-            nn.GELU(),
-            nn.Flatten(),
-            nn.Linear(18, 2),
+            nn.Unflatten(1, (1, 2, 2)), nn.Conv2d(1, 2, 2, padding=1), nn.GELU(), nn.Flatten(), nn.Linear(18, 2)
         ),
         "attention": lambda: nn.Sequential(nn.Unflatten(1, (4, 1)), nn.Linear(1, 4), Attention()),
     }

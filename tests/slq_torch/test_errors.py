@@ -88,11 +88,7 @@ def test_a_function_that_is_differentiable_once_is_refused(function):
             ValueError,
             "different devices",
         ),
-        (
-            "Input type (double) and bias type (float) should be the same",
-            ValueError,
-            "different dtypes",
-        ),
+        ("Input type (double) and bias type (float) should be the same", ValueError, "different dtypes"),
     ],
     ids=lambda text: str(text)[:30],
 )

@@ -50,9 +50,7 @@ def test_a_loader_that_draws_with_weights_is_named(kit):
 
 
 @pytest.mark.parametrize(
-    "draw",
-    [random.random, np.random.standard_normal, lambda: float(torch.randn(()))],
-    ids=["python", "numpy", "torch"],
+    "draw", [random.random, np.random.standard_normal, lambda: float(torch.randn(()))], ids=["python", "numpy", "torch"]
 )
 def test_random_augmentation_shows_whichever_generator_it_uses(draw, net, kit):
     x, y = kit.samples(6)

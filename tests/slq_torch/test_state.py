@@ -16,11 +16,7 @@ def model(kit):
     """Build a network with batch norm in train mode, one child in eval mode and one frozen weight."""
     model = kit.make(
         lambda: nn.Sequential(
-            nn.Linear(4, 3),
-            nn.BatchNorm1d(3),
-            nn.Dropout(0.5),
-            nn.Sequential(nn.Tanh()),
-            nn.Linear(3, 2),
+            nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Dropout(0.5), nn.Sequential(nn.Tanh()), nn.Linear(3, 2)
         )
     )
     model[2].eval()
