@@ -103,6 +103,7 @@ class LanczosRun:
         self._scale: float | None = None
         self._pending: list[Array] = []
         self._coefficients: list[list[Floats]] = [[] for _ in self._active]
+        self._norms = np.zeros(start.shape[0])
         self.products, self.product_seconds = 0, 0.0
         self.rounding = max(_arrays.epsilon(start.dtype), _arrays.epsilon(operator.dtype))
         self.asymmetry: float | None = None
@@ -205,9 +206,9 @@ class LanczosRun:
             if not np.isfinite(row[:2]).all():
                 return False
             before = rows[-1][1] if rows else 0.0
-            size = before + abs(row[0]) + row[1]
+            self._norms[probe] = max(self._norms[probe], before + abs(row[0]) + row[1])
             complete = len(rows) + 1 == self._operator.n
-            invariant = row[1] <= noise * size or (complete and self._krylov.orthogonal)
+            invariant = row[1] <= noise * self._norms[probe] or (complete and self._krylov.orthogonal)
             rows.append(np.where(np.arange(row.size) == 1, 0.0, row) if invariant else row)
             if invariant or complete:
                 return True
