@@ -81,7 +81,7 @@ def choose(
     """Decide what fits into `room` vectors; `first` is the number of probes to begin with where `probes` is open."""
     begin = probes or first or (1 if n >= _ONE_PROBE else 2)
     # Independent of the number of probes, so that a run can be extended to what a longer one would have given.
-    references = 0 if probes == 1 else min(n, _REFERENCES if n < _ONE_PROBE else 2)
+    references = min(n, _REFERENCES if n < _ONE_PROBE else 2) if n > 1 else 0
     wanted = min(steps or _USUAL_STEPS, n)
     fits = room - references >= vectors(wanted, "full")
     policy: Reorth = "none" if reorth == "none" or (reorth == "auto" and not fits) else "full"

@@ -123,7 +123,7 @@ def spectrum(
     >>> bool(band.low[0] <= law.cdf(0.0) <= band.high[0])
     True
     """
-    _validate_tolerance(tol)
+    validate_tolerance(tol)
     session = open_session(
         A,
         probes=probes,
@@ -189,6 +189,12 @@ def extend(
     )
     if session.operator.n != spectrum.n:
         msg = f"`A` has dimension {session.operator.n}, the spectrum {spectrum.n}: it is another operator."
+        raise ValueError(msg)
+    if session.runs.probes == 0 and max_products is not None and max_products < probes * steps:
+        msg = (
+            f"`max_products` = {max_products} is less than the {probes * steps} that repeating the run with more steps "
+            "takes. Raise it, or ask for more probes at the same steps."
+        )
         raise ValueError(msg)
     with session:
         if session.runs.probes == 0:
@@ -310,7 +316,8 @@ def _grow_steps(session: Session, *, tol: float, fixed: bool) -> str | None:
     return "memory for Krylov vectors used up"
 
 
-def _validate_tolerance(tol: float) -> None:
+def validate_tolerance(tol: float) -> None:
+    """Refuse tolerances that are no share of a range."""
     if not 0 < tol < 1:
         msg = f"`tol` must lie strictly between 0 and 1, got {tol}: it is a share of the spectrum's range."
         raise ValueError(msg)

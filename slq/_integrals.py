@@ -182,24 +182,29 @@ def _three_rules(
     right = _radau_rules(measure, T, measure.edges[1])
     if integrand.degree >= 0:
         # The variance is the integral of a square: it needs twice the degree, and Radau rules reach one further.
-        enough = integrand.degree < min(T.lengths)
+        enough = integrand.degree < min(T.lengths[p.row] for p in measure.probes)
         moments = _moments(measure, gauss if enough else right, integrand.f)
         return moments, moments, moments
     left = _radau_rules(measure, T, left_end(measure, integrand, known_lower))
     rules = {"gauss": gauss, "left": left, "right": right}
-    found = {name: _moments(measure, rule, integrand.f) for name, rule in rules.items()}
-    below = {"gauss": integrand.even, "left": integrand.odd, "right": -integrand.odd}  # 1: from below, -1: from above
+    with np.errstate(over="ignore", invalid="ignore"):  # at edges that few steps leave far away
+        found = {name: _moments(measure, rule, integrand.f) for name, rule in rules.items()}
+    sides = {"gauss": integrand.even, "left": integrand.odd, "right": -integrand.odd}  # 1: from below, -1: from above
+    nothing = Moments(np.full(len(gauss), np.inf), 0.0, 0.0, 1.0)
+    below = [found[name] for name, side in sides.items() if side > 0 and np.isfinite(found[name].deviation)]
+    above = [found[name] for name, side in sides.items() if side < 0 and np.isfinite(found[name].deviation)]
     return (
-        max((found[name] for name, side in below.items() if side > 0), key=lambda m: m.mean),
+        max(below, key=lambda m: m.mean, default=replace(nothing, means=-nothing.means)),
         found["gauss"],
-        min((found[name] for name, side in below.items() if side < 0), key=lambda m: m.mean),
+        min(above, key=lambda m: m.mean, default=nothing),
     )
 
 
 def _radau_rules(measure: Measure, T: Tridiagonal, node: float) -> list[tuple[Floats, Floats]]:
     """Return each probe's Radau rule with a node beyond its Ritz values; the Gauss rule where it is exact."""
     rules = []
-    for i, (m, probe) in enumerate(zip(T.lengths, measure.probes, strict=True)):
+    for probe in measure.probes:
+        i, m = probe.row, T.lengths[probe.row]
         below, first, last = node < 0.5 * (probe.nodes[0] + probe.nodes[-1]), probe.nodes[0], probe.nodes[-1]
         outside = min(node, first) if below else max(node, last)
         if T.beta[i, m - 1] == 0 or outside in (first, last):
@@ -215,7 +220,8 @@ def _extrapolated(
     """Judge the quadrature error by twice the change from three quarters of the steps."""
     here = _moments(measure, gauss, integrand.f)
     shorter = []
-    for i, m in enumerate(T.lengths):
+    for i in (probe.row for probe in measure.probes):
+        m = T.lengths[i]
         short = m if T.beta[i, m - 1] == 0 else max(1, (3 * m) // 4)
         theta, vectors = eigen_tridiagonal(T.alpha[i, :short], T.beta[i, : short - 1])
         shorter.append((theta, vectors[0] ** 2))
@@ -237,6 +243,8 @@ def _moments(measure: Measure, rules: list[tuple[Floats, Floats]], f: Function) 
         means.append((weights @ values - known_weights @ known_values) / mass)
         raws.append((values, weights / mass, known_values, known_weights / mass))
     centre = float(np.mean(means))
+    if not np.isfinite(centre):
+        return Moments(np.array(means), np.inf, 0.0, 1.0)
     # In units of the largest deviation, whose fourth power always has room.
     unit = max(float(np.max(np.abs(v - centre), initial=0.0)) for v, _, _, _ in raws) or 1.0
 

@@ -26,7 +26,8 @@ Reorth = Literal["full", "none"]
 
 # alpha and beta are fetched after 1, 2, 4, 8 steps and then every 8: a copy is a synchronisation on a GPU.
 _FETCH_EVERY = 8
-# beta_j below this many roundings of |T| is an invariant subspace: an operator product errs by a few roundings.
+# beta_j below this many roundings of |T| is an invariant subspace: a product errs by a few. It must be below twice as
+# many of its own row of T too: far outliers must not cut off a bulk a millionth of them; stopping late only costs time.
 _BREAKDOWN_ROUNDINGS = 32.0
 # Roundings above this are those of half precisions; of them one is noise enough.
 _HALF_PRECISION = 1e-5
@@ -59,10 +60,6 @@ class Tridiagonal:
         """Per probe, whether its Krylov space is invariant, so that its Gauss rule is exact."""
         last = np.take_along_axis(self.beta, self.lengths[:, None] - 1, axis=1)[:, 0]
         return np.asarray(last == 0)
-
-    def drop_first(self) -> Tridiagonal:
-        """Return the runs of all probes but the first."""
-        return Tridiagonal(self.alpha[1:], self.beta[1:], self.lengths[1:], self.overlaps[1:])
 
 
 class LanczosRun:
@@ -196,19 +193,17 @@ class LanczosRun:
                 self._krylov.keep(np.flatnonzero(~ended))
 
     def _take(self, probe: int, table: Floats) -> bool:
-        """Append one probe's new coefficients, as far as they are finite; tell whether it ended.
-
-        It ends by an invariant Krylov space or after n steps; what the recurrence made after that means nothing.
-        """
+        """Append one probe's finite coefficients; tell whether it ended, after which the recurrence means nothing."""
         rows, unit = self._coefficients[probe], self.rounding
         noise = max(min(_BREAKDOWN_ROUNDINGS * unit, max(unit, _HALF_PRECISION)), self._operator.noise)
         for row in table:
             if not np.isfinite(row[:2]).all():
                 return False
             before = rows[-1][1] if rows else 0.0
-            self._norms[probe] = max(self._norms[probe], before + abs(row[0]) + row[1])
+            size = before + abs(row[0]) + row[1]
+            self._norms[probe] = max(self._norms[probe], size)
             complete = len(rows) + 1 == self._operator.n
-            invariant = row[1] <= noise * self._norms[probe] or (complete and self._krylov.orthogonal)
+            invariant = row[1] <= noise * min(self._norms[probe], 2 * size) or (complete and self._krylov.orthogonal)
             rows.append(np.where(np.arange(row.size) == 1, 0.0, row) if invariant else row)
             if invariant or complete:
                 return True

@@ -6,7 +6,7 @@ of the remaining eigenvalues. Every question (distribution, count, density, trac
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ from slq._quadrature import Rule
 
 # A node's mass is spread no further than this many residuals: a converged node is a jump.
 _SPREAD = 3.0
+# A probe sees less than this share of its due of the rest with probability below 1e-3.
+_UNSEEN = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class ProbeMeasure:
         The noise floor of eigenvalues.
     known : ndarray of bool, shape (m,)
         Which nodes are resolved eigenvalues of known multiplicity.
+    row : int
+        Its number in the run.
     """
 
     nodes: Floats
@@ -41,6 +45,7 @@ class ProbeMeasure:
     residuals: Floats
     known: npt.NDArray[np.bool_]
     noise: float
+    row: int
 
     @property
     def rest_mass(self) -> float:
@@ -116,22 +121,22 @@ def measure_of(rule: Rule, resolved: Resolved, n: int, *, edges: tuple[float, fl
     """Combine the rules of k probes with what was resolved."""
     known = resolved.known
     values, residuals, multiplicities = resolved.values, resolved.residuals, resolved.multiplicities
-    probes = []
-    for i in range(len(rule.nodes)):
-        mask = np.zeros(rule.nodes.shape[1], dtype=bool)
-        positions = resolved.nodes[known, i]
-        mask[positions[positions >= 0]] = True  # a projected probe does not see what was projected out
-        alive = rule.weights[i] > 0
-        probes.append(
-            ProbeMeasure(
-                rule.nodes[i, alive], rule.weights[i, alive], rule.residuals[i, alive] + noise, mask[alive], noise
-            )
-        )
-    if any(np.all(p.known) for p in probes) and n > multiplicities[known].sum():
-        # A probe without any rest says that all eigenvalues are among the known: the multiplicities cannot be right.
+    rest = n - int(multiplicities[known].sum())
+    probes = [_probe_measure(rule, i, resolved.nodes[known, i], noise) for i in range(len(rule.nodes))]
+    # Rademacher probes, and rarely others, can be orthogonal to all that is left: they say nothing about it.
+    seeing = [p for p in probes if rest == 0 or p.rest_mass > _UNSEEN * rest / n]
+    if not seeing:
         known = np.zeros_like(known)
-        probes = [ProbeMeasure(p.nodes, p.weights, p.residuals, np.zeros_like(p.known), noise) for p in probes]
-    return Measure(n, values[known], residuals[known], multiplicities[known], tuple(probes), edges)
+        seeing = [replace(p, known=np.zeros_like(p.known)) for p in probes]
+    return Measure(n, values[known], residuals[known], multiplicities[known], tuple(seeing), edges)
+
+
+def _probe_measure(rule: Rule, i: int, known: npt.NDArray[np.intp], noise: float) -> ProbeMeasure:
+    mask = np.zeros(rule.nodes.shape[1], dtype=bool)
+    mask[known[known >= 0]] = True  # a projected probe does not see what was projected out
+    alive = rule.weights[i] > 0
+    residuals = rule.residuals[i, alive] + noise
+    return ProbeMeasure(rule.nodes[i, alive], rule.weights[i, alive], residuals, mask[alive], noise, i)
 
 
 def cell_widths(y: Floats, spread: Floats) -> tuple[Floats, Floats]:

@@ -19,7 +19,7 @@ from slq._arrays import Floats
 from slq._quadrature import Rule
 
 # A Ritz value is resolved when its residual is below this share of the distance to its neighbour.
-_RESOLVED = 1e-3
+_RESOLVED = 1e-2
 # One probe cannot tell a multiplicity; n times the weight of a simple eigenvalue is chi-square(1), beyond this with
 # probability 6e-5: then it is taken for a multiple one of unknown multiplicity.
 _SIMPLE_WEIGHT = 16.0
@@ -33,7 +33,7 @@ _COLUMNS = ("values", "residuals", "multiplicities", "nodes", "gaps", "shares")
 # n times the weight of a true eigenvalue is below this with probability 8e-4 (chi-square).
 _WEIGHTLESS = 1e-6
 # A second singular value below this many relative residuals counts as zero.
-_RANK_SAFETY = 30.0
+_RANK_SAFETY = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +223,7 @@ def merge_ghosts(rule: Rule, width: float) -> Rule:
     nodes, weights, residuals, firsts = (a.copy() for a in (rule.nodes, rule.weights, rule.residuals, rule.firsts))
     for i in range(len(nodes)):
         for j in range(nodes.shape[1] - 1):
-            if weights[i, j] > 0 and nodes[i, j + 1] - nodes[i, j] <= width:
+            if weights[i, j] > 0 and weights[i, j + 1] > 0 and nodes[i, j + 1] - nodes[i, j] <= width:
                 heavier = j if weights[i, j] >= weights[i, j + 1] else j + 1
                 nodes[i, j + 1] = nodes[i, j] = nodes[i, heavier]
                 weights[i, j + 1] += weights[i, j]
@@ -241,7 +241,8 @@ def _converged(rule: Rule, i: int, n: int, noise: float) -> tuple[npt.NDArray[np
     """
     alive = np.flatnonzero(n * rule.weights[i] > _WEIGHTLESS)
     gaps = neighbour_gaps(rule.nodes[i, alive])
-    resolved = rule.residuals[i, alive] + noise <= _RESOLVED * gaps
+    exact = rule.residuals[i, alive] == 0  # a single node has no neighbour to compare with
+    resolved = exact | ((rule.residuals[i, alive] + noise <= _RESOLVED * gaps) & np.isfinite(gaps))
     return np.asarray(alive[resolved]), np.asarray(gaps[resolved])
 
 

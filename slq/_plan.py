@@ -15,7 +15,7 @@ import numpy as np
 from slq import _arrays, _probes
 from slq._budget import probes_for
 from slq._choice import vectors
-from slq._driver import open_session
+from slq._driver import open_session, validate_tolerance
 from slq._lanczos import Reorth, lanczos
 from slq._operators import Operator
 from slq._quadrature import gauss
@@ -128,13 +128,15 @@ def plan(
     >>> p.products == p.probes * p.steps + 1
     True
     """
+    validate_tolerance(tol)
     session = open_session(A, probes=probes, steps=steps, rng=0, reorth=reorth, dtype=dtype, batch=batch, memory=memory)
     operator, choice = session.operator, session.choice
     seconds, stretch = _sample(operator)
     typical = _HEAVY if stretch > _HEAVY_STRETCH else _SMOOTH / tol
-    m = steps or min(choice.steps, _scheduled(typical))
+    m = min(choice.steps, steps or _scheduled(typical))
     k = probes or max(choice.probes, probes_for(operator.n, _LEFT * tol, _DEVIATION / stretch))
-    if probes is None and steps is None and (k - choice.probes) * m > choice.probes * (operator.n - m):
+    resolved = steps is None and (k - choice.probes) * m > choice.probes * (operator.n - m)
+    if probes is None and (resolved or m == operator.n):
         k, m = choice.probes, operator.n
     width = choice.width(k, m, choice.reorth)
     itemsize = _arrays.itemsize(_arrays.working_dtype(operator.dtype if dtype is None else dtype, operator.xp))

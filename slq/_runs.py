@@ -114,7 +114,8 @@ class Runs:
         if self._open is None:
             return
         self._open.advance(steps)
-        self.asymmetry = max(self.asymmetry, self._open.asymmetry or 0.0)
+        if not self.deflating:  # what is left of P A P can be small beside its rounding
+            self.asymmetry = max(self.asymmetry, self._open.asymmetry or 0.0)
         self.rounding = max(self.rounding, self._open.rounding)
 
     @property

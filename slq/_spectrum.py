@@ -449,7 +449,8 @@ class Spectrum:
             return self.shifted(shift)._trace(integrand, shift=0.0, lower=lower, confidence=confidence)
         measure, T = self._measure, self._tridiagonal
         if self.kind == "rademacher" and self.probes > 1:  # the first, a sphere probe, is there for the edges
-            measure, T = replace(measure, probes=measure.probes[1:]), T.drop_first()
+            signs = tuple(p for p in measure.probes if p.row > 0)
+            measure = replace(measure, probes=signs) if signs else measure
         return trace_estimate(
             measure,
             T,

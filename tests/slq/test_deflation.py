@@ -66,3 +66,63 @@ def test_more_probes_come_with_less_scatter_of_the_small_eigenvalues_inverse():
     operator, law = slq.gallery.graded(600, smallest=1e-4)
     e = slq.trace_inverse(operator, 0.02, rng=0)
     assert e.low <= law.trace(np.reciprocal) <= e.high
+
+
+def test_traces_of_a_deflated_run_hold(deflated):
+    s, law = deflated
+    for name, f in (("identity", lambda x: x), ("square", np.square)):
+        e = s.trace(name)
+        assert abs(e.value - law.trace(f)) <= 1.5 * (e.high - e.low) / 2
+
+
+@pytest.mark.parametrize(("a", "b"), [(-np.inf, np.inf), (-10, -4), (-10, 10), (10, 1000), (-1000, -2.5), (0, 1)])
+def test_counts_of_a_deflated_run_hold(deflated, a, b):
+    s, law = deflated
+    e = s.count(a, b)
+    assert e.low <= law.count(a, b) <= e.high
+
+
+@pytest.mark.parametrize("scale", ["linear", "asinh"])
+def test_the_density_of_a_deflated_run_and_its_stems_have_mass_one(deflated, scale):
+    s, _ = deflated
+    density = s.density(scale=scale)
+    y = s.coordinate(scale).forward(density.x)
+    assert np.trapezoid(density.value, y) + density.stems[:, 1].sum() == pytest.approx(1.0, abs=1e-6)
+    assert density.stems[:, 1].sum() == pytest.approx(len(OUTLIERS) / s.n)
+
+
+def test_weights_of_projected_probes_sum_to_one(deflated):
+    s, _ = deflated
+    np.testing.assert_allclose(s.weights.sum(axis=1), 1.0, rtol=1e-12)
+    inner = s.nodes[s.projected][s.weights[s.projected] > 1e-15]  # without the filling, which rounding lets in
+    assert inner.min() > -1.1
+    assert inner.max() < 1.1
+
+
+def test_vectors_are_made_orthonormal_in_the_span_they_had():
+    rows = np.random.default_rng(2).standard_normal((3, 20))
+    q = orthonormal(rows, xp)
+    np.testing.assert_allclose(q @ q.T, np.eye(3), atol=1e-14)
+    np.testing.assert_allclose(rows @ q.T @ q, rows, atol=1e-13)
+
+
+def large_outliers(deflate):
+    operator, _ = slq.gallery.spiked(2000, outliers=(1e6, 2e6, -1e6), dtype=np.float32)
+    return slq.spectrum(operator, probes=12, steps=40, rng=0, batch=2, deflate=deflate)
+
+
+@pytest.mark.filterwarnings("ignore::slq.SlqWarning")
+def test_large_outliers_in_single_precision_leave_the_bulk_edges_right():
+    s = large_outliers("auto")
+    assert s.projected.sum() == 10
+    bulk = np.where((np.abs(s.nodes) < 100) & (s.weights > 1e-12), s.nodes, 0.0)[s.projected]
+    np.testing.assert_allclose(bulk.min(axis=1), -1.0, atol=0.03)
+    np.testing.assert_allclose(bulk.max(axis=1), 1.0, atol=0.03)
+
+
+@pytest.mark.filterwarnings("ignore::slq.SlqWarning")
+def test_rounding_of_large_outliers_is_not_taken_for_asymmetry_of_the_operator():
+    plain, s = large_outliers("none"), large_outliers("auto")
+    assert plain.warnings == ()
+    assert s.warnings == ()
+    assert s.noise < 10 * plain.noise

@@ -57,3 +57,115 @@ def test_tolerances_must_be_positive():
     for rtol, atol in ((0.0, 0.0), (-1.0, 0.0), (0.1, -1.0)):
         with pytest.raises(ValueError, match="must be positive"):
             slq.trace(operator, "exp", rtol, atol=atol)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "make", [lambda: slq.gallery.marchenko_pastur(300), lambda: slq.gallery.graded(200, smallest=1e-3)]
+)
+def test_log_and_inverse_hold_for_several_seeds(make, seed):
+    operator, law = make()
+    for found, f in ((slq.logdet, np.log), (slq.trace_inverse, np.reciprocal)):
+        e = found(operator, 0.05, rng=seed, confidence=0.999)
+        slack = 1e-4 * abs(e.value)  # where every eigenvalue is resolved; see the next test
+        assert e.low - slack <= law.trace(f) <= e.high + slack
+        assert e.high - e.low <= 2 * 0.05 * abs(e.value) * 1.01
+
+
+def test_the_interval_holds_where_all_eigenvalues_are_resolved():
+    operator, law = slq.gallery.graded(200, smallest=1e-3)
+    e = slq.trace_inverse(operator, 0.05, rng=1)
+    assert e.error.sampling == 0.0
+    assert e.low <= law.trace(np.reciprocal) <= e.high
+
+
+def test_a_name_and_the_numpy_function_of_the_same_meaning_are_one():
+    operator, _ = slq.gallery.marchenko_pastur(200)
+    for name, f in (("exp", np.exp), ("sqrt", np.sqrt), ("square", np.square)):
+        assert slq.trace(operator, name, 0.1, rng=3) == slq.trace(operator, f, 0.1, rng=3)
+
+
+def test_any_other_callable_is_an_estimate():
+    operator, law = slq.gallery.marchenko_pastur(300)
+    e = slq.trace(operator, np.cos, 0.05, rng=0, confidence=0.999)
+    assert e.claim == "estimate"
+    assert e.low <= law.trace(np.cos) <= e.high
+
+
+def test_the_same_seed_gives_the_same_estimate_and_another_seed_another():
+    operator, _ = slq.gallery.marchenko_pastur(200)
+    one = slq.logdet(operator, 0.1, rng=5)
+    assert one == slq.logdet(operator, 0.1, rng=5)
+    assert one.value != slq.logdet(operator, 0.1, rng=6).value
+
+
+def test_a_known_lower_bound_sharpens_the_logarithm():
+    operator, law = slq.gallery.graded(500)
+    shifted = {"shift": 1e-3, "max_products": 60, "rng": 0}
+    plain, sharper = slq.logdet(operator, 1e-6, **shifted), slq.logdet(operator, 1e-6, lower=1e-3, **shifted)
+    truth = law.trace(lambda x: np.log(x + 1e-3))
+    assert sharper.low <= truth <= sharper.high
+    assert sharper.high - sharper.low <= plain.high - plain.low
+
+
+def test_a_lower_bound_above_an_eigenvalue_is_refused():
+    operator, _ = slq.gallery.marchenko_pastur(200)
+    with pytest.raises(ValueError, match=r"`lower` = 0\.9 is no lower bound: an eigenvalue is at most"):
+        slq.logdet(operator, 0.1, lower=0.9, rng=0)
+
+
+def test_an_indefinite_matrix_is_told_its_smallest_eigenvalue_and_a_shift_that_works():
+    operator, law = slq.gallery.semicircle(200)
+    with pytest.raises(ValueError, match=r"smallest eigenvalue is at most (\S+) .* for example shift=") as caught:
+        slq.logdet(operator, 0.1, rng=0)
+    shift = float(str(caught.value).split("for example shift=")[1].split(",")[0])
+    e = slq.logdet(operator, 0.1, shift=shift, rng=0, confidence=0.999)
+    assert e.low <= law.trace(lambda x: np.log(x + shift)) <= e.high
+
+
+@pytest.mark.parametrize("budget", [1, 5, 12, 40])
+def test_any_budget_gives_an_interval_that_holds_and_is_kept(budget, counted):
+    values = np.linspace(0.01, 1.0, 300)
+    operator = counted(np.diag(values))
+    e = slq.logdet(operator, 1e-6, max_products=budget, rng=0)
+    assert e.low <= np.log(values).sum() <= e.high
+    assert sum(operator.columns) <= budget + 2  # and the tests at the end
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_budget_of_few_steps_leaves_the_exponential_open():
+    operator, law = slq.gallery.semicircle(400)
+    e = slq.trace(operator, "exp", 1e-3, max_products=4, rng=0)
+    assert e.low <= law.trace(np.exp) <= e.high
+
+
+def test_small_matrices_are_exact_when_much_is_asked(with_eigenvalues):
+    values = np.linspace(1.0, 2.0, 30)
+    e = slq.logdet(with_eigenvalues(values), 1e-8, rng=0)
+    assert e.value == pytest.approx(np.log(values).sum(), rel=1e-10)
+    assert e.error.sampling == 0.0
+
+
+def test_a_failing_product_keeps_what_was_done():
+    calls = 0
+
+    def product(v):
+        nonlocal calls
+        calls += 1
+        if calls > 50:
+            raise OSError("gone")  # noqa: EM101
+        return np.linspace(1, 2, 100) * v
+
+    with pytest.raises(slq.RunError, match="OSError: gone") as caught:
+        slq.logdet(slq.as_operator(product, n=100), 1e-6, rng=0)
+    assert caught.value.partial.probes == 4
+
+
+def test_mistakes_in_the_arguments_are_explained():
+    operator, _ = slq.gallery.marchenko_pastur(50)
+    with pytest.raises(ValueError, match="one of identity, square, log"):
+        slq.trace(operator, "logarithm")
+    with pytest.raises(ValueError, match=r"Did you mean 0\.95"):
+        slq.logdet(operator, confidence=95)
+    with pytest.raises(ValueError, match="must be positive"):
+        slq.logdet(operator, np.nan)
