@@ -165,6 +165,9 @@ def extend(
             f"are, got {probes} × {steps}."
         )
         raise ValueError(msg)
+    if spectrum.metadata.get("shift"):
+        msg = f"a spectrum shifted by {spectrum.metadata['shift']:g} is not that of `A`. Extend the run, then shift it."
+        raise ValueError(msg)
     if spectrum.projected.any():
         msg = 'a run with deflated probes cannot be extended: its vectors are gone. Run it with deflate="none".'
         raise ValueError(msg)

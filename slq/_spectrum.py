@@ -321,7 +321,11 @@ class Spectrum:
     def shifted(self, shift: float) -> Spectrum:
         """Return the spectrum of A + shift I, without any product: the Krylov spaces are the same."""
         inside = np.arange(self.steps) < self.lengths[:, None]
-        return self._with(alpha=np.where(inside, self.alpha + shift, 0.0), deflated=self.deflated + shift)
+        return self._with(
+            alpha=np.where(inside, self.alpha + shift, 0.0),
+            deflated=self.deflated + shift,
+            metadata={**self.metadata, "shift": self.metadata.get("shift", 0.0) + shift},
+        )
 
     def extend(self, A: Any, /, *, probes: int | None = None, steps: int | None = None, **options: Any) -> Spectrum:
         """Return the spectrum with more probes, more steps, or both, of the same operator.

@@ -38,6 +38,11 @@ class _Operator:
     def __repr__(self) -> str:
         return f"<{self.name}: {self.shape[0]} x {self.shape[1]}, {self.dtype}>"
 
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What results tell of the operator."""
+        return {"kind": self.name}
+
     def matmat(self, X: npt.ArrayLike, /) -> npt.NDArray[Any]:
         """Return A @ X, shape (n, b), a new array of the operator's dtype; `X` stays as it is."""
         block = np.asarray(X)

@@ -38,6 +38,8 @@ def test_what_cannot_be_extended_says_why(operator):
         s.extend(operator, probes=2)
     with pytest.raises(ValueError, match="dimension 5"):
         s.extend(np.eye(5), probes=4)
+    with pytest.raises(ValueError, match=r"shifted by 2"):
+        s.shifted(2.0).extend(operator, probes=4)
     with pytest.raises(ValueError, match="several seeds"):
         s.merge(slq.spectrum(operator, probes=2, steps=20, rng=5)).extend(operator, probes=9)
 

@@ -101,7 +101,7 @@ else:
         samples = staticmethod(samples)
 
         @staticmethod
-        def close(actual, expected, rtol=1e-10):
+        def assert_close(actual, expected, rtol=1e-10):
             """Assert that two tensors agree, relative to the largest entry."""
             assert actual.dtype == expected.dtype
             scale = float(torch.linalg.vector_norm(expected, torch.inf)) if expected.numel() else 0.0

@@ -25,7 +25,7 @@ def test_both_ways_give_the_same_product(any_net, kit):
     except RuntimeError:
         assert any(isinstance(m, nn.GroupNorm) for m in any_net.modules())
         pytest.skip("torch cannot vmap the second derivative of this module; products go by columns")
-    kit.close(at_once, one_by_one, rtol=1e-12)
+    kit.assert_close(at_once, one_by_one, rtol=1e-12)
 
 
 def test_one_column_is_never_vmapped(net, kit, monkeypatch):
@@ -44,7 +44,7 @@ def test_the_choice_is_made_once_for_each_width(worth, chosen, net, kit, monkeyp
     first, second = H.matmat(X[:, :3]), H.matmat(X[:, :3])
 
     assert H.metadata["vmapped"] == {"3": chosen}
-    kit.close(second, first, rtol=1e-12)
+    kit.assert_close(second, first, rtol=1e-12)
     H.matmat(X[:, :5])
     assert H.metadata["vmapped"] == {"3": chosen, "5": chosen}
 
@@ -57,7 +57,7 @@ def test_vmap_that_disagrees_is_not_used(net, kit, monkeypatch):
     A = kit.matrix(H)
 
     assert list(H.metadata["vmapped"].values()) == [False]
-    kit.close(A, kit.dense(net, kit.mean_loss, kit.samples(7)))
+    kit.assert_close(A, kit.dense(net, kit.mean_loss, kit.samples(7)))
 
 
 def test_vmap_that_fails_later_is_given_up(net, kit, monkeypatch):
@@ -73,7 +73,7 @@ def test_vmap_that_fails_later_is_given_up(net, kit, monkeypatch):
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(_columns, "vmapped", out_of_memory)
-    kit.close(kit.matrix(H), first, rtol=1e-12)
+    kit.assert_close(kit.matrix(H), first, rtol=1e-12)
     assert list(H.metadata["vmapped"].values()) == [False]
 
 
@@ -111,7 +111,7 @@ def test_an_operation_that_vmap_cannot_take_goes_by_columns(kit):
     model = nn.ParameterDict({"w": nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))})
     H = slq_torch.hessian(model, lambda m, x: (Cube.apply(m["w"]) * x).sum(), torch.ones(2))
 
-    kit.close(kit.matrix(H), torch.diag(torch.tensor([6.0, 12.0], dtype=torch.float64)))
+    kit.assert_close(kit.matrix(H), torch.diag(torch.tensor([6.0, 12.0], dtype=torch.float64)))
     assert H.metadata["vmapped"] == {"2": False}
 
 

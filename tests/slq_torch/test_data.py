@@ -108,7 +108,7 @@ def test_the_cut_into_batches_does_not_matter(any_net, kit):
 
     for data in (batch, ragged(batch, 4, 4, 1), ragged(batch, 1, 6, 2), loader):
         for loss in (kit.mean_loss, kit.summed_loss):
-            kit.close(slq_torch.hessian(any_net, loss, data).matmat(X), expected)
+            kit.assert_close(slq_torch.hessian(any_net, loss, data).matmat(X), expected)
 
 
 def test_samples_of_a_ragged_batch_do_not_weigh_more(net, kit):
@@ -117,7 +117,7 @@ def test_samples_of_a_ragged_batch_do_not_weigh_more(net, kit):
     unweighted = sum(kit.dense(net, kit.mean_loss, part) for part in parts) / 2
     A = kit.matrix(slq_torch.hessian(net, kit.mean_loss, parts))
 
-    kit.close(A, kit.dense(net, kit.mean_loss, batch))
+    kit.assert_close(A, kit.dense(net, kit.mean_loss, batch))
     assert float((A - unweighted).abs().max()) > 1e-3
 
 
@@ -125,7 +125,7 @@ def test_one_batch_needs_no_count(net, kit):
     x, y = kit.samples(6)
     H = slq_torch.hessian(net, lambda m, b: kit.mean_loss(m, b["make"]()), {"make": lambda: (x, y)})
 
-    kit.close(kit.matrix(H), kit.dense(net, kit.mean_loss, (x, y)))
+    kit.assert_close(kit.matrix(H), kit.dense(net, kit.mean_loss, (x, y)))
     assert H.metadata["samples"] is None
 
 
@@ -165,8 +165,8 @@ def test_tokens_weigh_the_same_whatever_the_padding(kit):
     expected = kit.dense(model, loss, whole)
     H = slq_torch.hessian(model, loss, parts)
 
-    kit.close(kit.matrix(H), expected)
-    kit.close(kit.matrix(slq_torch.hessian(model, loss, whole)), expected)
+    kit.assert_close(kit.matrix(H), expected)
+    kit.assert_close(kit.matrix(slq_torch.hessian(model, loss, whole)), expected)
     assert H.metadata["samples"] == sum(lengths)
 
 
@@ -180,7 +180,7 @@ def test_a_batch_of_padding_alone_counts_nothing(net, kit):
 
     H = slq_torch.hessian(net, loss, data)
 
-    kit.close(kit.matrix(H), kit.dense(net, kit.mean_loss, batch))
+    kit.assert_close(kit.matrix(H), kit.dense(net, kit.mean_loss, batch))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ def test_products_agree_with_those_on_the_cpu(any_net, kit):
     A = H.matmat(torch.eye(H.shape[0], dtype=H.dtype, device=H.device))
 
     assert A.device == H.device
-    kit.close(A.cpu(), kit.matrix(slq_torch.hessian(any_net, kit.mean_loss, (x, y))))
+    kit.assert_close(A.cpu(), kit.matrix(slq_torch.hessian(any_net, kit.mean_loss, (x, y))))
 
 
 def test_the_random_state_of_the_device_is_put_back(net, kit):
@@ -60,4 +60,4 @@ def test_matrices_stay_on_their_device(layout, kit):
     X = torch.ones(4, 3, device="cuda")
 
     assert A.device.type == "cuda"
-    kit.close(A.matmat(X), dense @ X, rtol=1e-6)
+    kit.assert_close(A.matmat(X), dense @ X, rtol=1e-6)

@@ -14,7 +14,7 @@ def test_products_agree_with_the_dense_hessian(any_net, kit):
     batch = kit.samples(7)
     H = slq_torch.hessian(any_net, kit.mean_loss, batch)
 
-    kit.close(kit.matrix(H), kit.dense(any_net, kit.mean_loss, batch))
+    kit.assert_close(kit.matrix(H), kit.dense(any_net, kit.mean_loss, batch))
 
 
 def test_products_agree_with_central_differences_of_the_gradient(any_net, kit):
@@ -33,7 +33,7 @@ def test_products_agree_with_central_differences_of_the_gradient(any_net, kit):
             for p, d in zip(params, H.to_params(v).values(), strict=True):
                 p.sub_(d, alpha=sign * step)
 
-    kit.close(H @ v, (gradients[0] - gradients[1]) / (2 * step), rtol=1e-7)
+    kit.assert_close(H @ v, (gradients[0] - gradients[1]) / (2 * step), rtol=1e-7)
 
 
 def test_the_hessian_is_symmetric(any_net, kit):
@@ -41,7 +41,7 @@ def test_the_hessian_is_symmetric(any_net, kit):
     X = kit.block(H.shape[0])
     quadratic = X.T @ H.matmat(X)
 
-    kit.close(quadratic, quadratic.T.clone())
+    kit.assert_close(quadratic, quadratic.T.clone())
 
 
 def test_the_operator_has_what_the_protocol_asks(net, kit):
@@ -77,14 +77,14 @@ def test_columns_of_the_result_are_contiguous_and_the_input_is_untouched(net, ki
 
     assert Y.T.is_contiguous()
     assert torch.equal(X, copy)
-    kit.close(H.matmat(X.T.contiguous().T), Y)
+    kit.assert_close(H.matmat(X.T.contiguous().T), Y)
 
 
 def test_a_block_is_multiplied_as_its_columns_are(net, kit):
     H = slq_torch.hessian(net, kit.mean_loss, kit.samples(7))
     X = kit.block(H.shape[0])
 
-    kit.close(H.matmat(X), torch.stack([H @ X[:, j] for j in range(3)], dim=1))
+    kit.assert_close(H.matmat(X), torch.stack([H @ X[:, j] for j in range(3)], dim=1))
     assert H.matmat(X[:, :0]).shape == (H.shape[0], 0)
 
 
@@ -98,7 +98,7 @@ def test_products_work_in_every_grad_mode_and_carry_no_graph(mode, net, kit):
 
     assert not Y.requires_grad
     assert not Y.is_inference()
-    kit.close(Y[:, 1], expected)
+    kit.assert_close(Y[:, 1], expected)
 
 
 def test_a_vector_that_requires_grad_gets_no_graph(net, kit):
@@ -117,7 +117,7 @@ def test_a_parameter_that_is_not_used_gives_zero_rows(net, kit):
     assert where == 0
     assert not A[:3].any()
     assert not A[:, :3].any()
-    kit.close(A[3:, 3:], kit.dense(net, kit.mean_loss, batch)[3:, 3:])
+    kit.assert_close(A[3:, 3:], kit.dense(net, kit.mean_loss, batch)[3:, 3:])
 
 
 def test_a_linear_loss_has_a_zero_hessian():
@@ -141,7 +141,7 @@ def test_a_closure_over_a_mapping_of_tensors(kit):
     H = slq_torch.hessian(lambda: (t["a"] ** 2).sum() * t["b"].sum(), t)
     expected = torch.tensor([[6.0, 0, 2], [0, 6, 4], [2, 4, 0]], dtype=torch.float64)
 
-    kit.close(kit.matrix(H), expected)
+    kit.assert_close(kit.matrix(H), expected)
     assert set(H.to_params(torch.ones(3))) == {"a", "b"}
 
 
@@ -186,7 +186,7 @@ def test_a_model_that_returns_its_own_loss_and_takes_keywords(net, kit):
 
     H = slq_torch.hessian(Own(), lambda m, b: m(**b)["loss"], {"inputs": x, "labels": y})
 
-    kit.close(kit.matrix(H), kit.dense(net, kit.mean_loss, (x, y)))
+    kit.assert_close(kit.matrix(H), kit.dense(net, kit.mean_loss, (x, y)))
 
 
 def test_half_precision_parameters_have_float32_vectors(net, kit):
@@ -198,7 +198,7 @@ def test_half_precision_parameters_have_float32_vectors(net, kit):
     assert (H.dtype, A.dtype) == (torch.float32, torch.float32)
     assert H.metadata["parameter_dtype"] == "torch.bfloat16"
     assert H.noise == torch.finfo(torch.bfloat16).eps
-    kit.close(A.double(), exact, rtol=0.1)
+    kit.assert_close(A.double(), exact, rtol=0.1)
 
 
 def test_vectors_of_another_dtype_are_converted(net, kit):
@@ -234,7 +234,7 @@ def test_autocast_is_followed(net, kit):
         y16 = H16 @ v
 
     assert y16.dtype == torch.float32
-    kit.close(y16, H @ v, rtol=0.1)
+    kit.assert_close(y16, H @ v, rtol=0.1)
     assert not torch.equal(y16, H @ v)
 
 

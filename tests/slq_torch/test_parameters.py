@@ -45,7 +45,7 @@ def test_a_selection_gives_the_principal_submatrix(key, net, batch, kit):
     rows = rows_of(net, *expected)
 
     assert H.metadata["parameter_names"] == expected
-    kit.close(kit.matrix(H), kit.dense(net, kit.mean_loss, batch)[rows][:, rows])
+    kit.assert_close(kit.matrix(H), kit.dense(net, kit.mean_loss, batch)[rows][:, rows])
 
 
 def test_parameters_can_be_given_as_tensors(net, batch, kit):
@@ -66,12 +66,12 @@ def test_frozen_parameters_are_left_out_unless_they_are_named(net, batch, kit):
     everything = kit.dense(net, kit.mean_loss, batch)
 
     H = slq_torch.hessian(net, kit.mean_loss, batch)
-    kit.close(kit.matrix(H), everything[rows][:, rows])
+    kit.assert_close(kit.matrix(H), everything[rows][:, rows])
 
     rows = rows_of(net, "0.weight", "2.weight", "2.bias")
     for params in (["0.weight", "2.*"], [net[0].weight, "2.*"], lambda name, p: name != "0.bias"):
         H = slq_torch.hessian(net, kit.mean_loss, batch, params=params)
-        kit.close(kit.matrix(H), everything[rows][:, rows])
+        kit.assert_close(kit.matrix(H), everything[rows][:, rows])
     assert [p.requires_grad for p in net.parameters()] == [False, False, True, True]
 
 
@@ -80,7 +80,7 @@ def test_a_frozen_parameter_alone_can_be_chosen(net, batch, kit):
     H = slq_torch.hessian(net, kit.mean_loss, batch, params="0.bias")
     rows = rows_of(net, "0.bias")
 
-    kit.close(kit.matrix(H), kit.dense(net, kit.mean_loss, batch)[rows][:, rows])
+    kit.assert_close(kit.matrix(H), kit.dense(net, kit.mean_loss, batch)[rows][:, rows])
     assert not any(p.requires_grad for p in net.parameters())
 
 
@@ -102,7 +102,7 @@ def test_a_tied_parameter_counts_once_under_either_name(kit):
 
     assert H.shape == (20, 20)
     assert named.metadata["parameter_names"] == ["first.weight"]
-    kit.close(kit.matrix(named), kit.matrix(H)[rows][:, rows])
+    kit.assert_close(kit.matrix(named), kit.matrix(H)[rows][:, rows])
 
 
 def test_vectors_and_parameters_are_inverse(net, batch, kit):

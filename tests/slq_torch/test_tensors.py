@@ -39,15 +39,15 @@ def test_products_agree_with_the_dense_product(layout, dtype, dense, kit):
     assert (A.shape, A.dtype, A.device, A.xp) == ((6, 6), dtype, torch.device("cpu"), xp)
     for block in (X, X.T.contiguous().T, X[:, :1], X[:, :0]):
         copy = block.clone()
-        kit.close(A.matmat(block), dense @ block, rtol=1e-6 if dtype == torch.float32 else 1e-14)
+        kit.assert_close(A.matmat(block), dense @ block, rtol=1e-6 if dtype == torch.float32 else 1e-14)
         assert torch.equal(block, copy)
 
 
 def test_the_product_is_not_that_of_the_transpose(kit):
     A = torch.arange(9.0).reshape(3, 3)
 
-    kit.close(kit.matrix(slq_torch.matrix(A)), A)
-    kit.close(kit.matrix(slq_torch.matrix(sparse(A, torch.sparse_coo))), A)
+    kit.assert_close(kit.matrix(slq_torch.matrix(A)), A)
+    kit.assert_close(kit.matrix(slq_torch.matrix(sparse(A, torch.sparse_coo))), A)
 
 
 def test_blocks_have_the_order_that_the_operator_names(dense):
