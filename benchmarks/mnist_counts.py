@@ -36,7 +36,7 @@ def trained() -> tuple[torch.nn.Module, list]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--steps", type=int, nargs="*", default=[80, 100, 120])
+    parser.add_argument("--steps", type=int, nargs="*", default=[80, 120, 140])
     asked = parser.parse_args()
     model, batches = trained()
     H = slq_torch.hessian(model, lambda model, batch: cross_entropy(model(batch[0]), batch[1]), batches)
