@@ -1,10 +1,9 @@
-"""Where Krylov vectors live: the recurrence that makes the next ones, and the projection that keeps them orthogonal.
+"""Where past Krylov vectors live, and the projection that keeps new ones orthogonal to them.
 
-Everything here stays on the operator's device. Past vectors are kept in blocks of shape (probes, 16, n). A projection
-sweeps over the blocks, each as two matrix products per probe, so no vector is ever copied once it is stored and the
-sweep is a block Gram-Schmidt. Two sweeps make the vectors orthogonal to rounding ("twice is enough", Giraud, Langou &
-Rozloznik 2005, doi:10.1016/j.camwa.2005.08.009). The recurrence is in Paige's ordering (1972,
-doi:10.1093/imamat/10.3.373).
+Everything here stays on the operator's device. Vectors are kept in blocks of shape (probes, 16, n). A projection sweeps
+over the blocks, each as two matrix products per probe, so no vector is ever copied once it is stored and the sweep is a
+block Gram-Schmidt. Two sweeps make the vectors orthogonal to rounding ("twice is enough", Giraud, Langou & Rozloznik
+2005, doi:10.1016/j.camwa.2005.08.009).
 """
 
 from __future__ import annotations
@@ -15,11 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from slq import _arrays
-from slq._arrays import Array, Floats
+from slq._arrays import Array
 
 _BLOCK = 16
-# Symmetry is tested on all pairs among this many probes.
-_PAIRS = 4
 
 
 class Basis:
@@ -75,7 +72,7 @@ class Basis:
 
     def keep(self, which: npt.NDArray[np.intp]) -> None:
         """Drop all probes but those at the given positions."""
-        self._blocks = [_pick(block, which, self._xp) for block in self._blocks]
+        self._blocks = [pick(block, which, self._xp) for block in self._blocks]
 
     def _filled(self) -> list[Array]:
         if not self._blocks:
@@ -83,116 +80,6 @@ class Basis:
         return [*self._blocks[:-1], self._blocks[-1][:, : self._used, :]]
 
 
-class Krylov:
-    """The newest two Krylov vectors of all active probes, the past ones where they are kept, and the step to the next.
-
-    Parameters
-    ----------
-    start : array, shape (k, n)
-        Unit start vectors as rows.
-    xp : module
-        Array namespace.
-    reorth : bool
-        Whether past vectors are kept and new ones made orthogonal to them.
-    references : array, shape (r, n), optional
-        Vectors whose inner products with the Krylov vectors are recorded.
-
-    Attributes
-    ----------
-    current : array, shape (k, n)
-        The newest Krylov vectors, those to be multiplied next.
-    """
-
-    __slots__ = ("_accumulator", "_basis", "_beta", "_previous", "_references", "_xp", "current")
-
-    def __init__(self, start: Array, xp: Any, *, reorth: bool, references: Array | None = None) -> None:
-        device = _arrays.device_of(start)
-        self._xp, self._references = xp, references
-        self._accumulator = _arrays.accumulator_dtype(xp, device)
-        self._basis = Basis(xp) if reorth else None
-        self.current, self._previous = start, xp.zeros_like(start)
-        self._beta = xp.zeros((start.shape[0],), dtype=start.dtype, device=device)
-
-    @property
-    def orthogonal(self) -> bool:
-        """Whether new vectors are made orthogonal to all earlier ones."""
-        return self._basis is not None
-
-    def combine(self, position: int, coefficients: Floats) -> Array | None:
-        """Return combinations of one probe's Krylov vectors as rows; None where past vectors are not kept."""
-        if self._basis is None:
-            return None
-        q = self.current
-        factors = _arrays.from_host(coefficients, self._xp, dtype=q.dtype, device=_arrays.device_of(q))
-        return self._basis.combine(position, factors)
-
-    def drop_basis(self) -> None:
-        """Free the past vectors."""
-        self._basis = None
-
-    # What overflows becomes a coefficient that is not finite, which the run tells of; NumPy need not warn as well.
-    @np.errstate(over="ignore", invalid="ignore")
-    def step(self, images: Array) -> Array:
-        """Go on to the next vectors, given A times the current ones.
-
-        Returns an array of shape (k, 2 + r): alpha, beta, and the current vectors' inner products with the references.
-        """
-        xp, q, dtype = self._xp, self.current, self.current.dtype
-        w = images - self._beta[:, None] * self._previous
-        alpha = self._dot(w, q)
-        w = w - _arrays.cast(alpha, dtype, xp)[:, None] * q
-        if self._basis is not None:
-            self._basis.append(q)
-            w, own = self._basis.project_out(w)
-            alpha = alpha + _arrays.cast(own, alpha.dtype, xp)
-            w, _ = self._basis.project_out(w)
-        beta = xp.sqrt(self._dot(w, w))
-        columns = [alpha[:, None], beta[:, None]]
-        if self._references is not None:
-            columns.append(_arrays.cast(xp.matmul(q, self._references.T), alpha.dtype, xp))
-        self._beta = _arrays.cast(beta, dtype, xp)
-        # Dividing by one instead of an exact zero; a tiny beta is caught on the host and its step cut off there.
-        divisor = xp.where(self._beta > 0, self._beta, xp.ones_like(self._beta))
-        self._previous, self.current = q, w / divisor[:, None]
-        return xp.concat(columns, axis=1)
-
-    def keep(self, which: npt.NDArray[np.intp]) -> None:
-        """Drop all probes but those at the given positions."""
-        self.current, self._previous, self._beta = (
-            _pick(x, which, self._xp) for x in (self.current, self._previous, self._beta)
-        )
-        if self._basis is not None:
-            self._basis.keep(which)
-
-    @np.errstate(over="ignore", invalid="ignore")
-    def asymmetry(self, images: Array) -> float:
-        """Estimate |A - A^T|_F / |A|_F, given A times the current random vectors; 0 for a single probe.
-
-        For random unit u, v: u^T B v has the size |B|_F / n, and |A v| that of |A|_F / sqrt(n).
-        """
-        k = min(images.shape[0], _PAIRS)
-        if k < 2:
-            return 0.0
-        rows, images = self.current[:k, :], images[:k, :]
-        gram = _arrays.cast(self._xp.matmul(rows, images.T), self._accumulator, self._xp)
-        sizes = self._xp.sqrt(self._dot(images, images))
-        found = _arrays.to_host(self._xp.concat([gram, sizes[:, None]], axis=1))
-        difference = (found[:, :-1] - found[:, :-1].T)[np.triu_indices(k, 1)]
-        return float(np.sqrt(rows.shape[1] * np.mean(difference**2)) / (found[:, -1].mean() or 1.0))
-
-    def _dot(self, a: Array, b: Array) -> Array:
-        return self._xp.sum(a * b, axis=-1, dtype=self._accumulator)
-
-
-def unit_rows(rows: Array, xp: Any) -> Array:
-    """Return start vectors divided by their norms, which may lie near the ends of the dtype's range."""
-    largest = xp.max(xp.abs(rows), axis=-1)
-    if not bool(xp.all((largest > 0) & xp.isfinite(largest))):
-        msg = "`v` must have finite columns different from zero."
-        raise ValueError(msg)
-    rows = rows / largest[:, None]  # their squares can neither overflow nor all vanish
-    return rows / xp.sqrt(xp.sum(rows * rows, axis=-1))[:, None]
-
-
-def _pick(x: Array, which: npt.NDArray[np.intp], xp: Any) -> Array:
+def pick(x: Array, which: npt.NDArray[np.intp], xp: Any) -> Array:
+    """Return the given rows of an array of any library."""
     return xp.stack([x[int(i), ...] for i in which])

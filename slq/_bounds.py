@@ -92,7 +92,7 @@ def bracket_cdf(
     staircase = mass[below]
     low, high = mass[np.maximum(below - 1, 0)], mass[np.minimum(below + 1, len(nodes))]
     distance = np.abs(points[:, None] - nodes)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         terms = np.where(distance > residuals, np.sqrt(weights) * residuals / distance, np.inf)
     terms = np.where(weights > 0, terms, 0.0)
     left = nodes <= points[:, None]

@@ -16,6 +16,9 @@ from slq._coordinate import Coordinate
 from slq._estimates import Band, Claim, ErrorParts, Estimate
 from slq._measure import Measure
 
+# Masses are known to some roundings, and to the weight of further copies of resolved eigenvalues.
+_MASS_NOISE = 1e-9
+
 
 def cdf(measure: Measure, x: Floats, coordinate: Coordinate, confidence: float, certified: bool) -> Band:
     """Return the distribution function with its simultaneous band, at points in any order."""
@@ -35,6 +38,8 @@ def band(measure: Measure, x: Floats, coordinate: Coordinate, confidence: float)
     high = np.where(inside_high, np.minimum(upper + half, 1.0), 0.0)
     low = (measure.known_up_to(x, 1.0) + rest * low) / n
     high = (measure.known_up_to(x, -1.0) + rest * high) / n
+    # The true function rises, so its bounds may too.
+    low, high = np.maximum.accumulate(low), np.minimum.accumulate(high[::-1])[::-1]
     return np.clip(measure.cdf(x, coordinate), low, high), low, high
 
 
@@ -46,7 +51,8 @@ def quantile(measure: Measure, q: Floats, coordinate: Coordinate, confidence: fl
     points = _fine_points(measure, coordinate)
     value, low, high = band(measure, points, coordinate, confidence)
     # The band of the function, read sideways: where its upper curve reaches q the quantile cannot be smaller.
-    value_at, low_at, high_at = (points[_first_reach(curve, q)] for curve in (value, high, low))
+    value_at, high_at = (points[_first_reach(curve, q)] for curve in (value, low))
+    low_at = points[np.maximum(_first_reach(high, q) - 1, 0)]  # it may jump anywhere between two points
     return Band(q, value_at, np.minimum(low_at, value_at), np.maximum(high_at, value_at), confidence, _claim(certified))
 
 
@@ -62,7 +68,10 @@ def count(measure: Measure, a: float, b: float, coordinate: Coordinate, confiden
     sure = max(measure.known_up_to(ends, 1.0)[1] - measure.known_up_to(ends, -1.0)[0], 0.0)
     possible = measure.known_up_to(ends, -1.0)[1] - measure.known_up_to(ends, 1.0)[0]
     lower, upper = measure.bracket(ends)
-    masses = (float(np.clip(lower[1] - upper[0], 0, 1)), float(np.clip(upper[1] - lower[0], 0, 1)))
+    masses = (
+        float(np.clip(lower[1] - upper[0] - _MASS_NOISE, 0, 1)),
+        float(np.clip(upper[1] - lower[0] + _MASS_NOISE, 0, 1)),
+    )
     shares = beta_interval(*masses, rest, len(measure.probes), confidence)
     # A count is an integer: an interval of shares holds only the integers inside it.
     low = sure + max(np.ceil(rest * shares[0] - 1e-6), 0.0)

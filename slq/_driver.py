@@ -27,6 +27,8 @@ _QUADRATURE_SHARE = 2 / 3
 _LEAST_LEFT = 1 / 6
 # Steps between looks at the error: looking costs milliseconds, products may cost microseconds.
 _CHUNK = 8
+# Probes grow by at most this factor between looks: a few more may settle what many would only average.
+_GROWTH = 4
 # Where single eigenvalues show but are not resolved, up to this many times the steps are spent on them.
 _PATIENCE = 2.0
 
@@ -290,7 +292,7 @@ def _run(session: Session, *, tol: float, fixed_probes: bool, fixed_steps: bool)
         if budget.sampling <= left:
             return "tolerance met" if budget.total <= tol else f"error of {budget.total:.2g} left by the steps"
         wanted = int(np.ceil(runs.probes * (budget.sampling / left) ** 2))
-        if not session.add_probes(max(wanted, runs.probes + 1)):
+        if not session.add_probes(min(max(wanted, runs.probes + 1), _GROWTH * runs.probes)):
             return session.why_stopped
 
 

@@ -240,20 +240,28 @@ def _moments(measure: Measure, rules: list[tuple[Floats, Floats]], f: Function) 
     for probe, (nodes, weights) in zip(measure.probes, rules, strict=True):
         known_weights, known_values = probe.weights[probe.known], f(probe.nodes[probe.known])
         values, mass = f(nodes), probe.rest_mass
+        # Known eigenvalues are nodes of every rule: leave them out where they are, subtract them where they moved.
+        nearest = (
+            np.abs(nodes[:, None] - probe.nodes[probe.known]).argmin(axis=0) if probe.known.any() else np.zeros(0, int)
+        )
+        same = np.abs(nodes[nearest] - probe.nodes[probe.known]) <= 2 * probe.residuals[probe.known]
+        weights = weights.copy()
+        weights[nearest[same]] = 0.0
+        known_weights, known_values = known_weights[~same], known_values[~same]
         means.append((weights @ values - known_weights @ known_values) / mass)
         raws.append((values, weights / mass, known_values, known_weights / mass))
     centre = float(np.mean(means))
     if not np.isfinite(centre):
         return Moments(np.array(means), np.inf, 0.0, 1.0)
     # In units of the largest deviation, whose fourth power always has room.
-    unit = max(float(np.max(np.abs(v - centre), initial=0.0)) for v, _, _, _ in raws) or 1.0
+    unit = max(float(np.max(np.abs(v - centre)[w > 0], initial=0.0)) for v, w, _, _ in raws) or 1.0
 
     def central(power: int) -> float:
         total = [w @ ((v - centre) / unit) ** power - kw @ ((kv - centre) / unit) ** power for v, w, kv, kw in raws]
         return float(np.mean(total))
 
     variance = max(central(2), 0.0)
-    if variance <= np.finfo(np.float64).eps ** 2:
+    if variance <= np.finfo(np.float64).eps ** 2 or unit <= 8 * np.finfo(np.float64).eps * abs(centre):
         return Moments(np.array(means), 0.0, 0.0, 1.0)
     kurtosis = max(central(4) / variance**2, 1.0)
     return Moments(np.array(means), unit * np.sqrt(variance), central(3) / variance**1.5, kurtosis)
@@ -283,14 +291,14 @@ def _sampling(moments: Moments, n: int, kind: Kind, confidence: float) -> tuple[
 
 def _numeric(measure: Measure, integrand: Integrand, noise: float) -> float:
     """Return n times the mean change of f when every node moves by the noise floor."""
-    total = float(np.sum(measure.multiplicities * _change(integrand, measure.values, noise)))
+    total = float(np.sum(measure.multiplicities * _change(integrand, measure.values, measure.residuals)))
     if measure.n_rest > 0:
         rests = [probe.rest() for probe in measure.probes]
         total += measure.n_rest * float(np.mean([w @ _change(integrand, x, noise) for x, w in rests]))
     return total
 
 
-def _change(integrand: Integrand, x: Floats, noise: float) -> Floats:
+def _change(integrand: Integrand, x: Floats, noise: Floats | float) -> Floats:
     near = np.maximum(x - noise, x / 2) if integrand.positive else x - noise
     return np.asarray(
         np.maximum(np.abs(integrand.f(x + noise) - integrand.f(x)), np.abs(integrand.f(near) - integrand.f(x)))

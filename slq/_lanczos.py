@@ -1,6 +1,6 @@
 """k Lanczos recurrences in lock-step: one batched product per step gives one more row of k tridiagonal matrices.
 
-Vectors stay on the operator's device (`_basis`); alpha and beta are copied to the host every few steps. Nothing is
+Vectors stay on the operator's device (`_krylov`); alpha and beta are copied to the host every few steps. Nothing is
 interpreted here: quadrature, errors and stopping rules come later.
 
 Source: Golub & Van Loan 2013, section 10.1, one Krylov space per probe. Differences: orthogonality by two block
@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from slq import _arrays
 from slq._arrays import Array, Floats
-from slq._basis import Krylov, unit_rows
 from slq._errors import RunError
+from slq._krylov import Krylov, unit_rows
 from slq._operators import Operator, as_operator, require_block
 
 Reorth = Literal["full", "none"]

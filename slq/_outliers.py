@@ -178,10 +178,18 @@ def resolve(rule: Rule, n: int, *, noise: float, groups: npt.NDArray[np.intp]) -
     for i in range(1, k):
         partners, near = _partners(rule, i, _converged(rule, i, n, noise)[0], rule.nodes[0, nodes[:, 0]], gaps)
         nodes, gaps = np.column_stack([nodes, partners])[near], gaps[near]
-    residuals = np.array([min(rule.residuals[i, p] for i, p in enumerate(row)) for row in nodes]) + noise
     best = [rule.nodes[i, row[i]] for row in nodes for i in [int(np.argmin(rule.residuals[np.arange(k), row]))]]
     multiplicities = np.array(
         [_multiplicity(rule, row, n, gap, noise, groups) for row, gap in zip(nodes, gaps, strict=True)], dtype=np.intp
+    )
+    every = np.arange(k)
+    residuals = noise + np.array(
+        [
+            rule.residuals[every, row].min()
+            if m == 1
+            else rule.residuals[every, row].max() + np.ptp(rule.nodes[every, row])  # all its copies lie within
+            for row, m in zip(nodes, multiplicities, strict=True)
+        ]
     )
     if multiplicities.sum() > n:  # cannot be: the assumption of simple eigenvalues is wrong, so claim none
         multiplicities[:] = 0

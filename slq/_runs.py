@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from slq import _arrays, _probes
 from slq._arrays import Array, Floats
-from slq._basis import unit_rows
 from slq._deflation import orthonormal, project_out, projected
+from slq._krylov import unit_rows
 from slq._lanczos import LanczosRun, Reorth, Tridiagonal, concatenate
 from slq._operators import Operator
 from slq._probes import Kind

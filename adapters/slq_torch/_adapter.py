@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from slq_torch._operator import HessianOperator
+from slq_torch._operator import CurvatureOperator
 from slq_torch._tensors import MatrixOperator, matrix
 
 
-def as_operator(obj: Any, /) -> HessianOperator | MatrixOperator | None:
+def as_operator(obj: Any, /) -> CurvatureOperator | MatrixOperator | None:
     """Turn a torch object into a symmetric operator, or return None.
 
     Parameters
@@ -22,7 +22,7 @@ def as_operator(obj: Any, /) -> HessianOperator | MatrixOperator | None:
 
     Returns
     -------
-    HessianOperator, MatrixOperator or None
+    CurvatureOperator, MatrixOperator or None
         None if `obj` is nothing this package knows, so that other adapters may try.
 
     Raises
@@ -38,6 +38,6 @@ def as_operator(obj: Any, /) -> HessianOperator | MatrixOperator | None:
     >>> slq_torch.as_operator("a text") is None
     True
     """
-    if isinstance(obj, HessianOperator | MatrixOperator):
+    if isinstance(obj, CurvatureOperator | MatrixOperator):
         return obj
     return matrix(obj) if isinstance(obj, Tensor) else None

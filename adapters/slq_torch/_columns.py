@@ -3,15 +3,17 @@
 Double backward only. `jvp(jacrev(loss))` is wrong through LayerNorm and is not an option here.
 """
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from slq_torch._errors import refuse_once_differentiable
 from slq_torch._parameters import Parameters
+from slq_torch._passes import Call, tolerance
 from slq_torch._quiet import quiet
 
 Tensors = Sequence[Tensor]
@@ -28,13 +30,25 @@ class Columns:
     torch cannot take it, where it disagrees, and where it runs out of memory.
     """
 
-    __slots__ = ("vmapped",)
+    __slots__ = ("_checked", "vmapped")
+
+    kind = "hessian"
 
     def __init__(self) -> None:
         self.vmapped: dict[int, bool] = {}
+        self._checked = False
 
-    def __call__(self, grads: Sequence[Tensor | None], params: Parameters, rows: Tensor) -> Tensor:
-        """Return H X as rows, (b, n) in the parameters' dtype; this frees the graph of `grads`."""
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Which widths are vmapped."""
+        return {"vmapped": {str(width): choice for width, choice in self.vmapped.items()}}
+
+    def __call__(self, call: Call, params: Parameters, rows: Tensor) -> Tensor:
+        """Return H X of one batch as rows, (b, n) in the parameters' dtype."""
+        grads = torch.autograd.grad(call.value(), params.tensors, create_graph=True, allow_unused=True)
+        if not self._checked:
+            refuse_once_differentiable(grads)
+            self._checked = True
         width = len(rows)
         pairs = zip(grads, params.split(rows), strict=True)
         # Gradients that do not depend on the parameters have a derivative of zero.
@@ -113,12 +127,3 @@ def vmapped(outputs: Tensors, columns: Tensors, params: Parameters) -> Tensor:
             outputs, params.tensors, grad_outputs=columns, retain_graph=True, allow_unused=True, is_grads_batched=True
         )
     return params.join(products, (len(columns[0]),))
-
-
-def tolerance(dtype: torch.dtype) -> float:
-    """How far two computations of one number may differ by rounding: eps^(2/3), relative.
-
-    2e-5 in float32, 4e-11 in float64: hundreds of roundings, and still far below what dropout,
-    shuffling or a wrong derivative do.
-    """
-    return math.pow(torch.finfo(dtype).eps, 2 / 3)

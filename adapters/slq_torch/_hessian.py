@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from slq_torch._operator import HessianOperator
+from slq_torch._columns import Columns
+from slq_torch._operator import CurvatureOperator
 from slq_torch._parameters import Parameters, Selection, from_model, from_tensors
 from slq_torch._passes import Loss, Passes
 from slq_torch._suspects import dropout_refusal
@@ -21,14 +22,14 @@ _ABSENT: Any = object()
 @overload
 def hessian(
     model: Module, loss: Loss, data: Any, *, params: Selection | None = None, accumulate: torch.dtype | None = None
-) -> HessianOperator: ...
+) -> CurvatureOperator: ...
 @overload
-def hessian(model: Closure, loss: Tensors, /, *, accumulate: torch.dtype | None = None) -> HessianOperator: ...
+def hessian(model: Closure, loss: Tensors, /, *, accumulate: torch.dtype | None = None) -> CurvatureOperator: ...
 @overload
-def hessian(model: Closure, /, *, params: Tensors, accumulate: torch.dtype | None = None) -> HessianOperator: ...
+def hessian(model: Closure, /, *, params: Tensors, accumulate: torch.dtype | None = None) -> CurvatureOperator: ...
 def hessian(
     model: Any, loss: Any = None, data: Any = _ABSENT, *, params: Any = None, accumulate: torch.dtype | None = None
-) -> HessianOperator:
+) -> CurvatureOperator:
     r"""Make an operator that multiplies by the Hessian of a mean loss.
 
     Two forms: ``hessian(model, loss, data)`` for a network and a data set, and
@@ -70,7 +71,7 @@ def hessian(
 
     Returns
     -------
-    HessianOperator
+    CurvatureOperator
         With `shape`, `dtype`, `device`, `xp`, `order`, `noise`, `metadata`, `matmat`, and
         `to_vector` / `to_params` between parameter-shaped tensors and vectors. Vectors have the
         parameters' dtype, or float32 where that is float16 or bfloat16.
@@ -142,7 +143,7 @@ def hessian(
         passes = Passes(loss, model, data, chosen.tensors)
     if refusal := dropout_refusal(module):
         raise ValueError(refusal)
-    return HessianOperator(chosen, passes, accumulate)
+    return CurvatureOperator(Columns(), chosen, passes, accumulate)
 
 
 def _is_loss(loss: Any) -> bool:

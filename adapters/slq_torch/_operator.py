@@ -1,27 +1,46 @@
-"""The Hessian as a symmetric operator: products only, never the matrix.
+"""A curvature matrix of a model as a symmetric operator: products only, never the matrix.
 
-The gradient graph of a batch is built once per product and all columns are pulled through it
-(double backward). Arguments are read in `_hessian`; spectra, traces and eigenpairs are slq's.
+What a batch contributes is the business of a `Curvature`; here it is averaged over the data, with
+everything of the user's put back. Spectra, traces and eigenpairs are slq's.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, final
+from typing import Any, Literal, Protocol, final
 
 import array_api_compat.torch as torch_namespace
 import torch
 from torch import Tensor
-from torch.nn import Module
 
-from slq_torch._columns import Columns
-from slq_torch._errors import explained, refuse_once_differentiable
 from slq_torch._parameters import Parameters
-from slq_torch._passes import Passes
+from slq_torch._passes import Call, Passes
 from slq_torch._state import preserved
 
 
+class Curvature(Protocol):
+    """What one batch contributes to the matrix."""
+
+    @property
+    def kind(self) -> str:
+        """The name of the matrix, e.g. "hessian"."""
+        ...
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the metadata tell about how it is computed; can be written as JSON."""
+        ...
+
+    def __call__(self, call: Call, params: Parameters, rows: Tensor) -> Tensor:
+        """Return the batch's matrix times each of the b rows, (b, n), without a graph.
+
+        The matrix belongs to what ``call.value()`` returned: a mean over the batch, or a sum. The loss must have been
+        evaluated through the call at least once when this returns.
+        """
+        ...
+
+
 @final
-class HessianOperator:
-    """The Hessian of a loss; made by `slq_torch.hessian`.
+class CurvatureOperator:
+    """A curvature matrix of a loss; made by `slq_torch.hessian` and its like.
 
     Attributes
     ----------
@@ -38,13 +57,14 @@ class HessianOperator:
         parameters, else 0.
     """
 
-    __slots__ = ("_accumulate", "_columns", "_params", "_passes", "device", "dtype", "noise", "shape")
+    __slots__ = ("_accumulate", "_curvature", "_params", "_passes", "device", "dtype", "noise", "shape")
 
     order: Literal["F"] = "F"
 
-    def __init__(self, params: Parameters, passes: Passes, accumulate: torch.dtype | None) -> None:
-        self._params, self._passes = params, passes
-        self._columns = Columns()
+    def __init__(
+        self, curvature: Curvature, params: Parameters, passes: Passes, accumulate: torch.dtype | None
+    ) -> None:
+        self._curvature, self._params, self._passes = curvature, params, passes
         self.shape: tuple[int, int] = (params.size, params.size)
         self.dtype: torch.dtype = params.vector_dtype
         self.device: torch.device = params.device
@@ -62,7 +82,7 @@ class HessianOperator:
         """Facts that can be written as JSON; samples and loss are None before the first product."""
         first = self._passes.first
         return {
-            "kind": "hessian",
+            "kind": self._curvature.kind,
             "parameters": self.shape[0],
             "parameter_names": list(self._params.names),
             "parameter_dtype": str(self._params.dtype),
@@ -72,11 +92,11 @@ class HessianOperator:
             "batches": self._passes.length,
             "samples": None if first is None else first.samples,
             "loss": None if first is None else first.mean,
-            "vmapped": {str(width): choice for width, choice in self._columns.vmapped.items()},
+            **self._curvature.facts,
         }
 
     def matmat(self, X: Tensor, /) -> Tensor:
-        """Multiply the Hessian with b columns in one pass over the data.
+        """Multiply the matrix with b columns in one pass over the data.
 
         Parameters
         ----------
@@ -86,27 +106,17 @@ class HessianOperator:
         Returns
         -------
         Tensor
-            H @ X, shape (n, b), `dtype`, without a graph; its transpose is contiguous.
+            A @ X, shape (n, b), `dtype`, without a graph; its transpose is contiguous.
         """
         _check_block(X, self)
-        params, passes, sums = self._params, self._passes, list[Tensor]()
-
-        def visit(index: int, loss: Tensor, weight: float) -> None:
-            with explained(index, params.tensors[0]):
-                grads = torch.autograd.grad(loss, params.tensors, create_graph=True, allow_unused=True)
-                if passes.first is None:
-                    refuse_once_differentiable(grads)
-                part = self._columns(grads, params, rows)
-            if sums:
-                sums[0].add_(part, alpha=weight)
-            else:
-                sums.append(part.to(self._accumulate))  # the first weight is 1
-
-        model = passes.model if isinstance(passes.model, Module) else None
-        with torch.inference_mode(False), torch.enable_grad(), preserved(model, params.tensors, seed=passes.number):
+        params, passes = self._params, self._passes
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            preserved(passes.module, params.tensors, seed=passes.number),
+        ):
             rows = X.detach().to(self.dtype).T.contiguous()
-            total = passes.run(visit)
-        result = sums[0] if total == 1 else sums[0].div_(total)
+            result = passes.mean(lambda call: self._curvature(call, params, rows), self._accumulate)
         return result.to(self.dtype).T
 
     def __matmul__(self, X: Tensor, /) -> Tensor:
@@ -125,7 +135,7 @@ class HessianOperator:
         return self._params.to_params(vector)
 
     def __repr__(self) -> str:
-        return f"HessianOperator(n={self.shape[0]:,}, {self.dtype}, {self.device})"
+        return f"CurvatureOperator({self._curvature.kind}, n={self.shape[0]:,}, {self.dtype}, {self.device})"
 
 
 def _checked_accumulate(accumulate: torch.dtype | None, dtype: torch.dtype) -> torch.dtype:
@@ -140,7 +150,7 @@ def _checked_accumulate(accumulate: torch.dtype | None, dtype: torch.dtype) -> t
     return accumulate
 
 
-def _check_block(X: Any, operator: HessianOperator) -> None:
+def _check_block(X: Any, operator: CurvatureOperator) -> None:
     if not isinstance(X, Tensor):
         msg = f"`X` must be a torch tensor, got {type(X).__name__}. Use torch.as_tensor(X)."
         raise TypeError(msg)

@@ -12,16 +12,15 @@ from numbers import Real
 from operator import length_hint
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import Module
 
-from slq_torch._columns import tolerance
 from slq_torch._data import as_batches, sample_count
 from slq_torch._errors import explained
 from slq_torch._suspects import causes
 
 Loss = Callable[[Any, Any], Tensor | tuple[Tensor, Any]]
-Visit = Callable[[int, Tensor, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +53,54 @@ class Record:
         return math.fsum(c / first for c in self.counts if c) if first else 1.0
 
 
+class Call:
+    """One batch of one pass: evaluates the loss on it, and keeps what the pass has to know of the first evaluation.
+
+    Attributes
+    ----------
+    index : int
+        Number of the batch.
+    batch : object
+        As the data gave it.
+    model : object
+        The user's model.
+    """
+
+    __slots__ = ("_loss", "_result", "batch", "index", "model")
+
+    def __init__(self, loss: Loss, model: Any, index: int, batch: Any) -> None:
+        self._loss, self.model, self.index, self.batch = loss, model, index, batch
+        self._result: tuple[Tensor, Any, bool] | None = None
+
+    def value(self, model: Any = None) -> Tensor:
+        """Return the loss, a mean or a sum, as a scalar with its graph; `model` stands in for the user's."""
+        result = self._loss(self.model if model is None else model, self.batch)
+        summed = isinstance(result, tuple)
+        if isinstance(result, tuple) and len(result) != 2:
+            msg = f"`loss` must return a scalar or (sum, count), got a tuple of {len(result)} (batch {self.index})."
+            raise ValueError(msg)
+        value, count = result if isinstance(result, tuple) else (result, sample_count(self.batch))
+        _check_scalar(value, self.index)
+        if summed:
+            _check_count(count, self.index)
+        if self._result is None:
+            self._result = value.detach(), count, summed
+        return value
+
+    @property
+    def result(self) -> tuple[Tensor, Any, bool]:
+        """The first evaluation: the loss, the count, and whether the loss gave it, so that the loss is a sum."""
+        if self._result is None:
+            self.value()
+        assert self._result is not None
+        return self._result
+
+
+Visit = Callable[[Call], Tensor]
+
+
 class Passes:
-    """Runs the loss over all batches, again and again, and refuses to go on if it changes."""
+    """Runs over all batches, again and again, and refuses to go on if the loss changes."""
 
     __slots__ = ("batches", "data", "first", "loss", "model", "number", "tensors", "versions")
 
@@ -67,45 +112,43 @@ class Passes:
         self.versions: list[int] = []
 
     @property
+    def module(self) -> Module | None:
+        """The model where it is a Module."""
+        return self.model if isinstance(self.model, Module) else None
+
+    @property
     def length(self) -> int | None:
         """The number of batches, None as long as nobody knows."""
         return len(self.first.losses) if self.first else length_hint(self.batches) or None
 
-    def run(self, visit: Visit) -> float:
-        """Call visit(index, loss, weight) for each batch and return the W to divide by."""
+    def mean(self, visit: Visit, accumulate: torch.dtype) -> Tensor:
+        """Return the mean over all samples of what visit(call) gives for each batch, itself a mean or a sum."""
         self.number += 1
-        values: list[Tensor] = []
-        counts: list[Any] = []
+        values, counts = list[Tensor](), list[Any]()
+        total: Tensor | None = None
         summed = False
         for index, batch in enumerate(self.batches):
-            value, count, with_count = self._evaluate(index, batch)
+            call = Call(self.loss, self.model, index, batch)
+            with explained(index, self.tensors[0]):
+                part = visit(call)
+                value, count, with_count = call.result
             if index and with_count != summed:
                 msg = f"`loss` returned (sum, count) for some batches and a mean for others (batch {index})."
                 raise ValueError(msg)
             summed = with_count
             counts.append(count)
             if self.first is None:  # later passes are compared at their end, with no wait per batch
-                _check_finite(float(value.detach()), index)
-            visit(index, value, 1.0 if summed else _weight(counts, index))
-            values.append(value.detach())
-            del value, batch  # the graph must be gone before the next batch makes its own
+                _check_finite(float(value), index)
+            weight = 1.0 if summed else _weight(counts, index)
+            values.append(value)
+            # The first weight is 1.
+            total = part.to(accumulate) if total is None else total.add_(part, alpha=weight)
+            del call, batch, part  # the graph must be gone before the next batch makes its own
         record = Record(tuple(map(float, values)), tuple(None if c is None else float(c) for c in counts), summed)
         dtypes = {self.tensors[0].dtype, *(value.dtype for value in values)}
         self._compare(record, max(map(tolerance, dtypes)))
-        return record.total
-
-    def _evaluate(self, index: int, batch: Any) -> tuple[Tensor, Any, bool]:
-        with explained(index, self.tensors[0]):
-            result = self.loss(self.model, batch)
-        summed = isinstance(result, tuple)
-        if isinstance(result, tuple) and len(result) != 2:
-            msg = f"`loss` must return a scalar or (sum, count), got a tuple of {len(result)} (batch {index})."
-            raise ValueError(msg)
-        value, count = result if isinstance(result, tuple) else (result, sample_count(batch))
-        _check_scalar(value, index)
-        if summed:
-            _check_count(count, index)
-        return value, count, summed
+        assert total is not None  # the record is not empty
+        return total if record.total == 1 else total.div_(record.total)
 
     def _compare(self, record: Record, relative: float) -> None:
         versions = [tensor._version for tensor in self.tensors]
@@ -114,14 +157,22 @@ class Passes:
             self.first, self.versions = record, versions
             return
         if difference := _difference(self.first, record, relative):
-            model = self.model if isinstance(self.model, Module) else None
-            found = causes(model, self.data, modified=versions != self.versions)
+            found = causes(self.module, self.data, modified=versions != self.versions)
             msg = (
                 f"The loss is not the same at each pass over the data: {difference} "
                 f"(product {self.number} against product 1). So every product would see another "
                 f"matrix. {found}"
             )
             raise ValueError(msg)
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    """How far two computations of one number may differ by rounding: eps^(2/3), relative.
+
+    2e-5 in float32, 4e-11 in float64: hundreds of roundings, and still far below what dropout,
+    shuffling or a wrong derivative do.
+    """
+    return math.pow(torch.finfo(dtype).eps, 2 / 3)
 
 
 def _weight(counts: list[int | None], index: int) -> float:

@@ -15,7 +15,7 @@ class TestNamespaces:
         assert _arrays.namespace_of(x) is backend.xp
         assert _arrays.device_of(x) == backend.device
 
-    @pytest.mark.parametrize("obj", [[1.0, 2.0], "text", None, 3.0, object()], ids=repr)
+    @pytest.mark.parametrize("obj", [[1.0, 2.0], "text", None, 3.0, object()], ids=lambda obj: type(obj).__name__)
     def test_other_objects_are_no_arrays(self, obj):
         assert not _arrays.is_array(obj)
 
