@@ -21,6 +21,17 @@ from slq._measure import Measure, ProbeMeasure, cell_widths
 # 3e-5; and no wider than three residuals, the distance within which the eigenvalues are.
 _SPACING_SHARE = 0.75
 _RESIDUALS = 3.0
+# A Gaussian is drawn as far as this many standard deviations: beyond is less than a hundredth of a per cent.
+_TAIL = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stems:
+    """Eigenvalues that are drawn as stems and left out of the curve: values, shares and distances to other nodes."""
+
+    values: Floats
+    shares: Floats
+    gaps: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +81,7 @@ def density_of(
     coordinate: Coordinate,
     x: Floats,
     *,
-    alone: Floats,
+    stems: Stems,
     width: float | None,
     confidence: float,
 ) -> Density:
@@ -84,8 +95,8 @@ def density_of(
         In which to smooth.
     x : ndarray, shape (points,)
         Points.
-    alone : ndarray of float, shape (r, 2)
-        Values and shares of the eigenvalues to leave out of the curve.
+    stems : Stems
+        What to leave out of the curve.
     width : float, optional
         A fixed kernel width in the coordinate, instead of the adaptive one.
     confidence : float
@@ -93,8 +104,8 @@ def density_of(
     """
     y = coordinate.forward(x)
     pixel = float(np.median(np.diff(y))) if y.size > 1 else 0.0
-    value, variance, sigma = _curve(measure, coordinate, y, alone[:, 0], width, pixel)
-    before, _, _ = _curve(shorter, coordinate, y, alone[:, 0], width, pixel)
+    value, variance, sigma = _curve(measure, coordinate, y, stems, width, pixel)
+    before, _, _ = _curve(shorter, coordinate, y, stems, width, pixel)
     sampling = ndtri((1 + confidence) / 2) * np.sqrt(variance)
     half = sampling + np.abs(value - before)
     slope = coordinate.slope(x)
@@ -105,12 +116,27 @@ def density_of(
         value + half,
         sigma / slope,
         resolution(measure, x),
-        alone,
+        np.stack([stems.values, stems.shares], axis=1),
         coordinate.scale,
         coordinate.unit,
         confidence,
         "estimate",
     )
+
+
+def grid(measure: Measure, coordinate: Coordinate, stems: Stems, width: float | None, points: int = 1000) -> Floats:
+    """Return points over all of the curve and the stems, evenly spaced in the coordinate."""
+    nodes = np.concatenate([p.nodes for p in measure.probes] + [stems.values])
+    y = coordinate.forward(np.array([nodes.min(), nodes.max()]))
+    margin = 0.05 * (y[1] - y[0]) or max(abs(y[0]), 1.0)
+    low, high = y[0] - margin, y[1] + margin
+    for probe in measure.probes:
+        centres, _, sigma = _kernels(probe, measure, coordinate, stems, width, 0.0)
+        low, high = (
+            min(low, np.min(centres - _TAIL * sigma, initial=low)),
+            max(high, np.max(centres + _TAIL * sigma, initial=high)),
+        )
+    return coordinate.inverse(np.linspace(low, high, points))
 
 
 def resolution(measure: Measure, x: Floats) -> Floats:
@@ -126,12 +152,12 @@ def resolution(measure: Measure, x: Floats) -> Floats:
 
 
 def _curve(
-    measure: Measure, coordinate: Coordinate, y: Floats, alone: Floats, width: float | None, pixel: float
+    measure: Measure, coordinate: Coordinate, y: Floats, stems: Stems, width: float | None, pixel: float
 ) -> tuple[Floats, Floats, Floats]:
     """Return value, variance and local kernel width at y."""
     values, squares, widths = [], [], []
     for probe in measure.probes:
-        nodes, shares, sigma = _kernels(probe, measure, coordinate, alone, width, pixel)
+        nodes, shares, sigma = _kernels(probe, measure, coordinate, stems, width, pixel)
         if nodes.size == 0:  # every eigenvalue stands alone
             nodes, shares, sigma = np.zeros(1), np.zeros(1), np.full(1, max(pixel, 1.0))
         kernel = np.exp(-0.5 * ((y[:, None] - nodes) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
@@ -145,7 +171,7 @@ def _curve(
 
 
 def _kernels(
-    probe: ProbeMeasure, measure: Measure, coordinate: Coordinate, alone: Floats, width: float | None, pixel: float
+    probe: ProbeMeasure, measure: Measure, coordinate: Coordinate, stems: Stems, width: float | None, pixel: float
 ) -> tuple[Floats, Floats, Floats]:
     """Return centres, shares and widths of one probe's kernels: its rest and what is known, less what stands alone."""
     rest = ~probe.known
@@ -155,7 +181,8 @@ def _kernels(
     shares = np.concatenate([scale * probe.weights[rest], measure.multiplicities / measure.n])
     spread = np.concatenate([_RESIDUALS * probe.residuals[rest], np.full(measure.values.size, np.inf)])
     order = np.argsort(nodes)
-    near = np.any(np.abs(nodes[:, None] - alone) <= 2 * residuals[:, None], axis=1)
+    # A stem's own node is nearer than half of its gap; nodes that have not converged may lie anywhere.
+    near = np.any(np.abs(nodes[:, None] - stems.values) <= np.minimum(2 * residuals[:, None], stems.gaps / 2), axis=1)
     order = order[~near[order]]
     y = coordinate.forward(nodes[order])
     if width is not None:

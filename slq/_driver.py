@@ -86,7 +86,7 @@ def spectrum(
     confidence : float, default 0.95
         Of all intervals.
     max_products : int, optional
-        Never multiply more columns than this.
+        Never multiply more columns than this; two are kept for the test of symmetry and repeatability.
     memory : float, optional
         Bytes that Krylov vectors may take; half of what is free by default.
     progress : bool, default False
@@ -283,7 +283,7 @@ def _run(session: Session, *, tol: float, fixed_probes: bool, fixed_steps: bool)
         return session.why_stopped
     if fixed_probes:
         return "as asked" if fixed_steps else "steps to the tolerance, probes as asked"
-    runs.repeat()  # before more is spent on an operator that drifts
+    session.test()  # before more is spent on an operator that drifts
     while True:
         budget = session.partial().error
         if budget.numeric >= tol:

@@ -16,7 +16,7 @@ from slq import _outliers
 from slq._arrays import Floats
 from slq._bounds import certified_edges
 from slq._lanczos import Tridiagonal
-from slq._measure import Measure, measure_of
+from slq._measure import Measure, measure_of, shares_of
 from slq._outliers import Resolved
 from slq._probes import Kind
 from slq._quadrature import Rule, gauss
@@ -26,6 +26,8 @@ _EDGE_RISK = 0.02
 # Copies of one eigenvalue lie within this many noise floors of each other: made by lost orthogonality, and with full
 # re-orthogonalisation by rounding, long after the eigenvalue has converged and of no weight.
 _GHOST_WIDTH = {True: 4.0, False: 100.0}
+# A Krylov space taken for invariant may leave this many noise floors between its Ritz values and the eigenvalues.
+_LEFT_BEHIND = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +64,34 @@ class Facts:
     confidence: float
 
 
-def interpret(T: Tridiagonal, facts: Facts) -> tuple[Rule, Resolved, Measure]:
-    """Return the Gauss rules, the resolved eigenvalues and the measure of a run."""
+@dataclass(frozen=True, slots=True)
+class Interpretation:
+    """What the coefficients of a run say.
+
+    Attributes
+    ----------
+    rule : Rule
+        The Gauss rules as they are.
+    resolved : Resolved
+        Eigenvalues resolved one by one.
+    shares : ndarray, shape (r,)
+        The share of all eigenvalues of each of them.
+    measure : Measure
+        The estimated distribution.
+    """
+
+    rule: Rule
+    resolved: Resolved
+    shares: Floats
+    measure: Measure
+
+
+def interpret(T: Tridiagonal, facts: Facts) -> Interpretation:
+    """Say what the coefficients of a run mean."""
     raw = gauss(T)
     rule = _outliers.merge_ghosts(raw, _GHOST_WIDTH[facts.orthogonal] * facts.noise)
-    resolved = _resolve(rule, facts)
-    return raw, resolved, measure_of(rule, resolved, facts.n, edges=_edges(raw, T, facts), noise=facts.noise)
+    measure, resolved = measure_of(rule, _resolve(rule, facts), facts.n, edges=_edges(raw, T, facts), noise=facts.noise)
+    return Interpretation(raw, resolved, shares_of(measure, rule, resolved), measure)
 
 
 def shortened(T: Tridiagonal, projected: npt.NDArray[np.bool_]) -> Tridiagonal:
@@ -87,23 +111,25 @@ def _edges(rule: Rule, T: Tridiagonal, facts: Facts) -> tuple[float, float]:
     if facts.kind == "rademacher":
         sees_all = sees_all & (np.arange(len(sees_all)) == 0)
     risk = _EDGE_RISK * (1 - facts.confidence)
-    return certified_edges(
-        rule.nodes[sees_all], T.beta[sees_all], T.lengths[sees_all], facts.n, risk=risk, noise=facts.noise
-    )
+    noise = facts.noise * (_LEFT_BEHIND if T.invariant[sees_all].any() else 1.0)
+    return certified_edges(rule.nodes[sees_all], T.beta[sees_all], T.lengths[sees_all], facts.n, risk=risk, noise=noise)
 
 
 def _resolve(rule: Rule, facts: Facts) -> Resolved:
     """Resolve eigenvalues: those projected out first, as the unprojected probes see them, then the others."""
+    signs = facts.kind == "rademacher"
     if not facts.projected.any():
-        return _outliers.resolve(rule, facts.n, noise=facts.noise, groups=facts.groups)
+        return _outliers.resolve(rule, facts.n, noise=facts.noise, groups=facts.groups, signs=signs)
     whole = np.flatnonzero(~facts.projected)
-    seen = _outliers.resolve(_outliers.of_probes(rule, whole), facts.n, noise=facts.noise, groups=facts.groups[whole])
+    seen = _outliers.resolve(
+        _outliers.of_probes(rule, whole), facts.n, noise=facts.noise, groups=facts.groups[whole], signs=signs
+    )
     nearest = np.abs(seen.values[:, None] - facts.deflated).min(axis=1, initial=np.inf)
     removed = _outliers.select(seen, nearest <= 2 * seen.residuals)
     nodes = np.full((len(removed.values), len(rule.nodes)), -1, dtype=np.intp)
     nodes[:, whole] = removed.nodes
     removed = replace(removed, nodes=nodes, multiplicities=np.ones(len(nodes), dtype=np.intp))
     rest = _outliers.resolve(
-        _outliers.without(rule, nodes), facts.n - len(nodes), noise=facts.noise, groups=facts.groups
+        _outliers.without(rule, nodes), facts.n - len(nodes), noise=facts.noise, groups=facts.groups, signs=signs
     )
     return _outliers.join(removed, rest)

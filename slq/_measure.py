@@ -117,18 +117,30 @@ class Measure:
         return np.where(inside[1], np.mean(lows, axis=0), 1.0), np.where(inside[0], np.mean(highs, axis=0), 0.0)
 
 
-def measure_of(rule: Rule, resolved: Resolved, n: int, *, edges: tuple[float, float], noise: float) -> Measure:
-    """Combine the rules of k probes with what was resolved."""
+def measure_of(
+    rule: Rule, resolved: Resolved, n: int, *, edges: tuple[float, float], noise: float
+) -> tuple[Measure, Resolved]:
+    """Combine the rules of k probes with what was resolved; and return of the latter what is not contradicted by it."""
     known = resolved.known
-    values, residuals, multiplicities = resolved.values, resolved.residuals, resolved.multiplicities
-    rest = n - int(multiplicities[known].sum())
+    rest = n - int(resolved.multiplicities.sum())
     probes = [_probe_measure(rule, i, resolved.nodes[known, i], noise) for i in range(len(rule.nodes))]
     # Rademacher probes, and rarely others, can be orthogonal to all that is left: they say nothing about it.
-    seeing = [p for p in probes if rest == 0 or p.rest_mass > _UNSEEN * rest / n]
-    if not seeing:
-        known = np.zeros_like(known)
-        seeing = [replace(p, known=np.zeros_like(p.known)) for p in probes]
-    return Measure(n, values[known], residuals[known], multiplicities[known], tuple(seeing), edges)
+    seeing = tuple(p for p in probes if rest == 0 or p.rest_mass > _UNSEEN * rest / n)
+    if not seeing:  # nobody saw what should be left: the multiplicities are wrong
+        resolved = replace(resolved, multiplicities=np.zeros_like(resolved.multiplicities))
+        return measure_of(rule, resolved, n, edges=edges, noise=noise)
+    columns = (resolved.values[known], resolved.residuals[known], resolved.multiplicities[known])
+    return Measure(n, *columns, seeing, edges), resolved
+
+
+def shares_of(measure: Measure, rule: Rule, resolved: Resolved) -> Floats:
+    """Return each resolved eigenvalue's share of all n: multiplicity / n where known, else as the probes saw it.
+
+    Shares of unknown multiplicity are parts of what the known eigenvalues leave over.
+    """
+    left = measure.n_rest / measure.n
+    rows = [left * rule.weights[p.row, resolved.nodes[:, p.row]] / max(p.rest_mass, 1e-300) for p in measure.probes]
+    return np.where(resolved.known, resolved.multiplicities / measure.n, np.mean(rows, axis=0))
 
 
 def _probe_measure(rule: Rule, i: int, known: npt.NDArray[np.intp], noise: float) -> ProbeMeasure:

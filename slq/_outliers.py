@@ -11,6 +11,7 @@ Nothing here is smoothed or estimated; the mass of resolved eigenvalues is repla
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,7 @@ _ALONE, _BULK_MASS, _VISIBLE = 2.0, 0.9, 0.01
 # A spectrum of no more distinct eigenvalues than this, all resolved, consists of outliers only.
 _FEW = 100
 # The fields of `Resolved` that have one row per eigenvalue.
-_COLUMNS = ("values", "residuals", "multiplicities", "nodes", "gaps", "shares")
+_COLUMNS = ("values", "residuals", "multiplicities", "nodes", "gaps")
 # n times the weight of a true eigenvalue is below this with probability 8e-4 (chi-square).
 _WEIGHTLESS = 1e-6
 # A second singular value below this many relative residuals counts as zero.
@@ -54,8 +55,6 @@ class Resolved:
         Which node of each probe it is.
     gaps : ndarray, shape (r,)
         Smallest distance to a neighbouring node.
-    shares : ndarray, shape (r,)
-        Share of all eigenvalues: multiplicity / n where known, else the probes' mean weight.
     """
 
     values: Floats
@@ -64,7 +63,6 @@ class Resolved:
     verified: bool
     nodes: npt.NDArray[np.intp]
     gaps: Floats
-    shares: Floats
 
     @property
     def known(self) -> npt.NDArray[np.bool_]:
@@ -104,12 +102,15 @@ class Outliers:
         return len(self.values)
 
 
-def standing_alone(resolved: Resolved, nodes: Floats, weights: Floats) -> npt.NDArray[np.bool_]:
-    """Tell which resolved eigenvalues stand apart from where the rest of the mass is, by the nodes of one probe."""
+def standing_alone(resolved: Resolved, nodes: Floats, weights: Floats) -> npt.NDArray[np.intp]:
+    """Return which resolved eigenvalues stand apart from where the rest of the mass is, largest magnitude first.
+
+    As positions in `resolved`; judged by the nodes of one probe.
+    """
     settled = _settled(nodes, resolved)
-    if settled.all() and nodes.size <= _FEW:
-        return np.ones(resolved.values.shape, dtype=bool)
-    return np.asarray(resolved.gaps > _ALONE * _typical_gap(nodes, weights, settled))
+    few = settled.all() and nodes.size <= _FEW
+    chosen = np.flatnonzero(few | (resolved.gaps > _ALONE * _typical_gap(nodes, weights, settled)))
+    return np.asarray(chosen[np.argsort(-np.abs(resolved.values[chosen]), kind="stable")])
 
 
 def _settled(nodes: Floats, resolved: Resolved) -> npt.NDArray[np.bool_]:
@@ -143,22 +144,19 @@ def neighbour_gaps(nodes: Floats) -> Floats:
     return np.minimum(np.diff(nodes, prepend=-np.inf), np.diff(nodes, append=np.inf))
 
 
-def table(resolved: Resolved, alone: npt.NDArray[np.bool_], n: int) -> Outliers:
-    """Return those of the resolved eigenvalues that stand alone, largest magnitude first."""
-    chosen = np.flatnonzero(alone)
-    chosen = chosen[np.argsort(-np.abs(resolved.values[chosen]), kind="stable")]
-    shares = resolved.shares[chosen]
+def table(resolved: Resolved, chosen: npt.NDArray[np.intp], shares: Floats, n: int) -> Outliers:
+    """Return some of the resolved eigenvalues with their shares of all n."""
     return Outliers(
         resolved.values[chosen],
         resolved.residuals[chosen],
-        n * shares,
+        n * shares[chosen],
         resolved.known[chosen],
-        shares,
+        shares[chosen],
         resolved.verified,
     )
 
 
-def resolve(rule: Rule, n: int, *, noise: float, groups: npt.NDArray[np.intp]) -> Resolved:
+def resolve(rule: Rule, n: int, *, noise: float, groups: npt.NDArray[np.intp], signs: bool = False) -> Resolved:
     """Find the eigenvalues that every probe has resolved.
 
     Parameters
@@ -171,6 +169,9 @@ def resolve(rule: Rule, n: int, *, noise: float, groups: npt.NDArray[np.intp]) -
         Absolute noise floor of eigenvalues.
     groups : ndarray of int, shape (k,)
         Probes with the same number share reference vectors: the first probes of their group.
+    signs : bool, default False
+        Whether all but the first of each group are vectors of signs. Their parts in an eigenspace can span less than
+        random ones would; only that none of them leaves the line of the first tells something.
     """
     k = len(rule.nodes)
     positions, gaps = _converged(rule, 0, n, noise)
@@ -182,6 +183,8 @@ def resolve(rule: Rule, n: int, *, noise: float, groups: npt.NDArray[np.intp]) -
     multiplicities = np.array(
         [_multiplicity(rule, row, n, gap, noise, groups) for row, gap in zip(nodes, gaps, strict=True)], dtype=np.intp
     )
+    if signs:
+        multiplicities[multiplicities > 1] = 0
     every = np.arange(k)
     residuals = noise + np.array(
         [
@@ -193,9 +196,7 @@ def resolve(rule: Rule, n: int, *, noise: float, groups: npt.NDArray[np.intp]) -
     )
     if multiplicities.sum() > n:  # cannot be: the assumption of simple eigenvalues is wrong, so claim none
         multiplicities[:] = 0
-    seen = np.array([rule.weights[np.arange(k), row].mean() for row in nodes])
-    shares = np.where(multiplicities > 0, multiplicities / n, seen.reshape(multiplicities.shape))
-    return Resolved(np.array(best), residuals, multiplicities, k > 1, nodes, gaps, shares)
+    return Resolved(np.array(best), residuals, multiplicities, k > 1, nodes, gaps)
 
 
 def of_probes(rule: Rule, which: npt.NDArray[np.intp]) -> Rule:
@@ -230,14 +231,15 @@ def merge_ghosts(rule: Rule, width: float) -> Rule:
     """
     nodes, weights, residuals, firsts = (a.copy() for a in (rule.nodes, rule.weights, rule.residuals, rule.firsts))
     for i in range(len(nodes)):
-        for j in range(nodes.shape[1] - 1):
-            if weights[i, j] > 0 and weights[i, j + 1] > 0 and nodes[i, j + 1] - nodes[i, j] <= width:
-                heavier = j if weights[i, j] >= weights[i, j + 1] else j + 1
-                nodes[i, j + 1] = nodes[i, j] = nodes[i, heavier]
-                weights[i, j + 1] += weights[i, j]
+        alive = np.flatnonzero(weights[i] > 0)
+        for j, k in pairwise(alive):
+            if nodes[i, k] - nodes[i, j] <= width:
+                heavier = j if weights[i, j] >= weights[i, k] else k
+                nodes[i, k] = nodes[i, j] = nodes[i, heavier]
+                weights[i, k] += weights[i, j]
                 weights[i, j] = 0.0
-                residuals[i, j + 1] = min(residuals[i, j], residuals[i, j + 1])
-                firsts[i, j + 1] = firsts[i, heavier]
+                residuals[i, k] = min(residuals[i, j], residuals[i, k])
+                firsts[i, k] = firsts[i, heavier]
     return Rule(nodes, weights, residuals, firsts)
 
 

@@ -40,6 +40,8 @@ _HOST_BANDWIDTH, _DEVICE_BANDWIDTH = 8e9, 1e12
 _NOISE_ROUNDINGS = 8.0
 # Relative asymmetry or change of products beyond this power of a rounding is no rounding.
 _SUSPICIOUS = 0.5
+# Products that the test of repeatability takes at most.
+_TEST = 2
 
 
 class Session:
@@ -72,7 +74,7 @@ class Session:
             done=before._tridiagonal if before is not None and before.steps == choice.steps else None,
         )
         self._seed, self._kind, self._dtype, self._confidence = seed, kind, dtype, confidence
-        self._callback, self._limit = callback, sys.maxsize if max_products is None else int(max_products)
+        self._callback, self._allowed = callback, sys.maxsize if max_products is None else int(max_products)
         self._meter: NoMeter = meter() if show_progress else NoMeter()
         self._began = perf_counter()
         self._deflated = np.zeros(0) if before is None else before.deflated
@@ -81,6 +83,16 @@ class Session:
     def width(self) -> int:
         """Probes of the first batch, as far as the budget of products allows."""
         return min(self.choice.first_batch, self._limit)
+
+    @property
+    def _limit(self) -> int:
+        """Products for the probes: what is allowed less what the test of repeatability takes, where that leaves any."""
+        return self._allowed - _TEST if self._allowed > _TEST else self._allowed
+
+    def test(self) -> None:
+        """Multiply once more where the budget allows, to see whether products repeat and are symmetric."""
+        if self.runs.products + _TEST <= self._allowed:
+            self.runs.repeat()
 
     def __enter__(self) -> Session:
         return self
@@ -104,7 +116,7 @@ class Session:
             if self._stops():
                 return False
         if allowed < steps:
-            self.why_stopped = f"budget of {self._limit} products reached"
+            self.why_stopped = f"budget of {self._allowed} products reached"
         return allowed == steps
 
     def add_probes(self, target: int) -> bool:
@@ -117,7 +129,7 @@ class Session:
             fits = self.choice.width(target - runs.probes, steps, runs.reorth)
             width = min(fits, (self._limit - runs.products) // steps)
             if width < 1:
-                self.why_stopped = f"budget of {self._limit} products reached"
+                self.why_stopped = f"budget of {self._allowed} products reached"
                 return False
             runs.open(width)
             while not runs.finished and runs.steps < steps:
@@ -157,7 +169,7 @@ class Session:
     def result(self, status: str) -> Spectrum:
         """Test the operator once more, warn of what was found, and return the final Spectrum."""
         with self:
-            self.runs.repeat()
+            self.test()
         found = self._findings()
         for text in found:
             warnings.warn(text, SlqWarning, stacklevel=3)

@@ -18,10 +18,10 @@ from slq import _budget, _density, _distribution, _outliers, _store, _summary
 from slq._arrays import Floats
 from slq._budget import ErrorBudget
 from slq._coordinate import Coordinate, Scale, natural
-from slq._density import Density
+from slq._density import Density, Stems
 from slq._estimates import Band, Estimate
 from slq._integrals import Function, Integrand, Name, integrand_of, trace_estimate
-from slq._interpretation import Facts, interpret, shortened
+from slq._interpretation import Facts, Interpretation, interpret, shortened
 from slq._lanczos import Tridiagonal, concatenate
 from slq._measure import Measure
 from slq._outliers import Outliers, Resolved
@@ -100,17 +100,15 @@ class Spectrum:
     nodes: Floats = field(init=False)
     weights: Floats = field(init=False)
     residuals: Floats = field(init=False)
-    _resolved: Resolved = field(init=False)
-    _measure: Measure = field(init=False)
+    _meaning: Interpretation = field(init=False)
 
     def __post_init__(self) -> None:
         if self.projected.size == 0:
             object.__setattr__(self, "projected", np.zeros(self.probes, dtype=bool))
-        rule, resolved, measure = interpret(self._tridiagonal, self._facts)
+        meaning = interpret(self._tridiagonal, self._facts)
         for name in ("nodes", "weights", "residuals"):
-            object.__setattr__(self, name, getattr(rule, name))
-        object.__setattr__(self, "_resolved", resolved)
-        object.__setattr__(self, "_measure", measure)
+            object.__setattr__(self, name, getattr(meaning.rule, name))
+        object.__setattr__(self, "_meaning", meaning)
         for item in fields(self):
             value = getattr(self, item.name)
             if isinstance(value, np.ndarray):
@@ -142,8 +140,18 @@ class Spectrum:
 
     @property
     def certified(self) -> bool:
-        """Whether bounds hold as theorems: orthogonality was enforced and the operator is symmetric and repeats."""
-        return self.reorth == "full" and not self.warnings
+        """Whether bounds hold as theorems.
+
+        Orthogonality was enforced, the operator is symmetric and repeats, and no isolated eigenvalue was taken for
+        simple because one probe cannot tell.
+        """
+        return self.reorth == "full" and not self.warnings and not self.assumes_simple
+
+    @property
+    def assumes_simple(self) -> bool:
+        """Whether isolated eigenvalues are counted once without proof: the run has one probe."""
+        resolved = self._meaning.resolved
+        return bool(not resolved.verified and self.n > 1 and resolved.known.any())
 
     @property
     def edges(self) -> tuple[float, float]:
@@ -153,9 +161,7 @@ class Spectrum:
     @property
     def outliers(self) -> Outliers:
         """Eigenvalues that were resolved one by one and stand apart from the rest, largest magnitude first."""
-        first = self._measure.probes[0]
-        alone = _outliers.standing_alone(self._resolved, first.nodes, first.weights)
-        return _outliers.table(self._resolved, alone, self.n)
+        return _outliers.table(self._resolved, self._alone, self._meaning.shares, self.n)
 
     @property
     def unresolved_outliers(self) -> int:
@@ -265,14 +271,17 @@ class Spectrum:
             msg = f"`width` must be positive, got {width}."
             raise ValueError(msg)
         coordinate = self.coordinate(scale)
-        points = self._grid(coordinate) if x is None else np.atleast_1d(np.asarray(x, dtype=np.float64))
+        alone, resolved = self._alone, self._resolved
+        stems = Stems(resolved.values[alone], self._meaning.shares[alone], resolved.gaps[alone])
+        if x is None:
+            points = _density.grid(self._measure, coordinate, stems, width)
+        else:
+            points = np.array(x, dtype=np.float64, ndmin=1)  # a copy: the result is frozen
         if np.any(np.diff(points) < 0):
             msg = "`x` must ascend. Sort it first."
             raise ValueError(msg)
-        outliers = self.outliers
-        stems = np.stack([outliers.values, outliers.shares], axis=1)
         return _density.density_of(
-            self._measure, self._shorter(), coordinate, points, alone=stems, width=width, confidence=self.confidence
+            self._measure, self._shorter(), coordinate, points, stems=stems, width=width, confidence=self.confidence
         )
 
     def resolution(self, x: npt.ArrayLike, /) -> Floats:
@@ -434,7 +443,20 @@ class Spectrum:
 
     def _shorter(self) -> Measure:
         """Return the measure from three quarters of the steps, to see how much the last quarter changed."""
-        return interpret(shortened(self._tridiagonal, self.projected), self._facts)[2]
+        return interpret(shortened(self._tridiagonal, self.projected), self._facts).measure
+
+    @property
+    def _alone(self) -> npt.NDArray[np.intp]:
+        first = self._measure.probes[0]
+        return _outliers.standing_alone(self._resolved, first.nodes, first.weights)
+
+    @property
+    def _measure(self) -> Measure:
+        return self._meaning.measure
+
+    @property
+    def _resolved(self) -> Resolved:
+        return self._meaning.resolved
 
     def _simple_ritz_vectors(self, most: int) -> tuple[Floats, Floats]:
         """Return resolved simple eigenvalues, at most so many, largest magnitude first, and their Ritz vectors.
@@ -466,12 +488,6 @@ class Spectrum:
             lower=lower,
         )
 
-    def _grid(self, coordinate: Coordinate, points: int = 1000) -> Floats:
-        nodes = np.concatenate([p.nodes for p in self._measure.probes])
-        y = coordinate.forward(np.array([nodes.min(), nodes.max()]))
-        margin = 0.05 * (y[1] - y[0]) or max(abs(y[0]), 1.0)
-        return coordinate.inverse(np.linspace(y[0] - margin, y[1] + margin, points))
-
     def _with(self, **changes: Any) -> Spectrum:
         return replace(self, **changes)
 
@@ -494,7 +510,7 @@ def load(path: str | Path, /) -> Spectrum:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is truncated, no slq result, or of a newer format; the message says which.
+        If the file is truncated, no slq result, of a newer format, or contradicts itself; the message says which.
 
     Examples
     --------
@@ -505,5 +521,5 @@ def load(path: str | Path, /) -> Spectrum:
     ...     slq.load(s.save(f"{folder}/run.npz")) == s
     True
     """
-    arrays, facts = _store.read(Path(path))
-    return Spectrum(**arrays, **facts)
+    with _store.read(Path(path)) as (arrays, facts):
+        return Spectrum(**arrays, **facts)

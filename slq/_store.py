@@ -10,7 +10,8 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,20 +57,30 @@ def write(path: Path, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str
     return path
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return arrays and facts of a file that `write` made."""
+@contextmanager
+def read(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Give arrays and facts of a file that `write` made; errors that using them raises are told of the file."""
     arrays, header = _parts(path)
     if not isinstance(header, dict) or header.get("kind") != _KIND:
         msg = f"{path} is an .npz file, but no result of slq. `slq run` takes matrices, `slq show` results."
         raise ValueError(msg)
-    if header["format"] > _FORMAT:
-        msg = f"{path} has format {header['format']}, this slq reads up to {_FORMAT}. Install a newer slq to read it."
+    if isinstance(number := header.get("format"), int) and number > _FORMAT:
+        msg = f"{path} has format {number}, this slq reads up to {_FORMAT}. Install a newer slq to read it."
         raise ValueError(msg)
     if missing := set(ARRAYS) - set(arrays):
         msg = f"{path} lacks {', '.join(sorted(missing))}: it is damaged. Restore it or run again."
         raise ValueError(msg)
-    facts: dict[str, Any] = {name: int(value) if name in _AS_TEXT else value for name, value in header["facts"].items()}
-    return {name: arrays[name] for name in ARRAYS}, facts | {"warnings": tuple(facts["warnings"])}
+    try:
+        if not isinstance(number, int):
+            msg = "no format number"
+            raise ValueError(msg)
+        facts: dict[str, Any] = {
+            name: int(value) if name in _AS_TEXT else value for name, value in header["facts"].items()
+        }
+        yield {name: arrays[name] for name in ARRAYS}, facts | {"warnings": tuple(facts["warnings"])}
+    except (AttributeError, KeyError, TypeError, IndexError, ValueError, ArithmeticError) as error:
+        msg = f"{path} contradicts itself ({type(error).__name__}: {error}). Restore it or run again."
+        raise ValueError(msg) from error
 
 
 def _parts(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Any]:

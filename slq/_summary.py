@@ -82,7 +82,12 @@ def _outliers(s: Spectrum) -> str:
 def _claims(s: Spectrum) -> str:
     if s.certified:
         return "certified: intervals follow from theorems, see .error and docs"
-    reason = "no re-orthogonalisation" if s.reorth == "none" else "the operator is not exact, see warning"
+    if s.reorth == "none":
+        reason = "no re-orthogonalisation"
+    elif s.warnings:
+        reason = "the operator is not exact, see warning"
+    else:
+        reason = "edges are certain; one probe takes isolated eigenvalues for simple, two would tell"
     return f"estimates ({reason})"
 
 

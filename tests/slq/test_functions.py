@@ -75,7 +75,7 @@ def test_log_and_inverse_hold_for_several_seeds(make, seed):
 def test_the_interval_holds_where_all_eigenvalues_are_resolved():
     operator, law = slq.gallery.graded(200, smallest=1e-3)
     e = slq.trace_inverse(operator, 0.05, rng=1)
-    assert e.error.sampling == 0.0
+    assert e.error.sampling <= 1e-12 * e.value
     assert e.low <= law.trace(np.reciprocal) <= e.high
 
 
