@@ -13,7 +13,7 @@ import numpy as np
 
 from slq._driver import open_session
 from slq._estimates import Estimate
-from slq._integrals import Function, Integrand, Name, integrand_of
+from slq._integrands import Function, Integrand, Name, integrand_of
 from slq._probes import Seed
 from slq._session import Session
 from slq._spectrum import Spectrum

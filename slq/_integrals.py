@@ -1,15 +1,14 @@
-"""tr f(A) from a run: the value, a bracket by Gauss and Gauss-Radau rules, and the law of the sampling error.
+"""tr f(A) from a run: the value, a bracket by rules with prescribed nodes, and the law of the sampling error.
 
-Where the signs of f's high derivatives are known, Gauss and Gauss-Radau rules bound each probe's v^T f(A) v from both
-sides (Golub & Meurant 2010, theorems 6.3 to 6.5); for any other f the quadrature error is extrapolated and the result
-is called an estimate. The sampling part uses the known law of sphere probes, so one probe has an interval too.
+Where the signs of f's high derivatives are known, Gauss, Gauss-Radau and Gauss-Lobatto rules bound each probe's
+v^T f(A) v from both sides (Golub & Meurant 2010, theorems 6.3 to 6.5); for any other f the quadrature error is
+extrapolated and the result is called an estimate. The sampling part uses the known law of sphere probes, so one probe
+has an interval too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from scipy.special import stdtrit
@@ -17,77 +16,14 @@ from scipy.special import stdtrit
 from slq._arrays import Floats
 from slq._errors import DomainError
 from slq._estimates import Claim, ErrorParts, Estimate
+from slq._integrands import Function, Integrand
 from slq._lanczos import Tridiagonal
 from slq._measure import Measure
 from slq._probes import Kind
-from slq._quadrature import eigen_tridiagonal, radau
-
-Function = Callable[[Floats], Floats]
-Name = Literal["identity", "square", "log", "inverse", "sqrt", "exp", "entropy"]
+from slq._quadrature import eigen_tridiagonal, lobatto, radau
 
 # From so many Rademacher probes on, their own scatter is used; fewer fall back on the sphere law, an upper bound.
 _PROBES_FOR_STUDENT = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Integrand:
-    """A function with what is known of its derivatives on its domain.
-
-    Attributes
-    ----------
-    f : callable
-        Vectorised function.
-    even, odd : {-1, 0, 1}
-        Sign of all derivatives of even (odd) order from 2 (3) on; 0 unknown.
-    positive : bool
-        Whether the domain is x > 0.
-    degree : int
-        Degree, for a polynomial; -1 else.
-    name : str
-        For messages.
-    """
-
-    f: Function
-    even: int = 0
-    odd: int = 0
-    positive: bool = False
-    degree: int = -1
-    name: str = "f"
-
-    @property
-    def bracketed(self) -> bool:
-        """Whether quadrature rules bound its integral from both sides."""
-        return self.odd != 0 or self.degree >= 0
-
-
-KNOWN: dict[str, Integrand] = {
-    "identity": Integrand(lambda x: np.asarray(x, dtype=np.float64), degree=1, name="x"),
-    "square": Integrand(np.square, degree=2, name="x**2"),
-    "log": Integrand(np.log, -1, 1, positive=True, name="log"),
-    "inverse": Integrand(np.reciprocal, 1, -1, positive=True, name="1/x"),
-    "sqrt": Integrand(np.sqrt, -1, 1, positive=True, name="sqrt"),
-    "exp": Integrand(np.exp, 1, 1, name="exp"),
-    "entropy": Integrand(lambda x: -x * np.log(x), -1, 1, positive=True, name="-x log x"),
-}
-_UFUNCS: dict[Function, str] = {
-    np.log: "log",
-    np.reciprocal: "inverse",
-    np.sqrt: "sqrt",
-    np.exp: "exp",
-    np.square: "square",
-    np.positive: "identity",
-}
-
-
-def integrand_of(f: Function | Name) -> Integrand:
-    """Return `f` with what is known of it: names and NumPy functions are recognised, other callables are taken bare."""
-    if isinstance(f, str):
-        if f not in KNOWN:
-            msg = f"`f` must be a callable or one of {', '.join(KNOWN)}, got {f!r}."
-            raise ValueError(msg)
-        return KNOWN[f]
-    name = _UFUNCS.get(f) if getattr(f, "__hash__", None) else None
-    return KNOWN[name] if name else Integrand(f)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +85,8 @@ def trace_estimate(
             confidence,
             "certified" if certified else "estimate",
         )
-    under, gauss, over = _three_rules(measure, T, integrand, lower)
+    bracketed = integrand.bracketed(min(int(T.lengths[p.row]) for p in measure.probes))
+    under, gauss, over = _three_rules(measure, T, integrand, lower, bracketed=bracketed)
     below, _ = _sampling(under, measure.n_rest, kind, confidence)
     _, above = _sampling(over, measure.n_rest, kind, confidence)
     size = measure.n_rest
@@ -160,7 +97,7 @@ def trace_estimate(
     quadrature = size * max(over.mean - under.mean + (below + above - scatter), 0.0) / 2
     sampling = size * (over.mean - under.mean + below + above) / 2 - quadrature
     parts = ErrorParts(sampling, quadrature, slack)
-    claim: Claim = "certified" if certified and integrand.bracketed else "estimate"
+    claim: Claim = "certified" if certified and bracketed else "estimate"
     return Estimate(value, low, high, parts, confidence, claim)
 
 
@@ -177,11 +114,11 @@ def left_end(measure: Measure, integrand: Integrand, lower: float | None) -> flo
 
 
 def _three_rules(
-    measure: Measure, T: Tridiagonal, integrand: Integrand, known_lower: float | None
+    measure: Measure, T: Tridiagonal, integrand: Integrand, known_lower: float | None, *, bracketed: bool
 ) -> tuple[Moments, Moments, Moments]:
     """Return moments by a rule from below, the Gauss rule, and a rule from above."""
     gauss = [(p.nodes, p.weights) for p in measure.probes]
-    if not integrand.bracketed:
+    if not bracketed:
         return _extrapolated(measure, T, integrand, gauss)
     right = _radau_rules(measure, T, measure.edges[1])
     if integrand.degree >= 0:
@@ -189,11 +126,17 @@ def _three_rules(
         enough = integrand.degree < min(T.lengths[p.row] for p in measure.probes)
         moments = _moments(measure, gauss if enough else right, integrand.f)
         return moments, moments, moments
-    left = _radau_rules(measure, T, left_end(measure, integrand, known_lower))
-    rules = {"gauss": gauss, "left": left, "right": right}
+    start = left_end(measure, integrand, known_lower)
+    rules = {
+        "gauss": gauss,
+        "left": _radau_rules(measure, T, start),
+        "right": right,
+        "both": _lobatto_rules(measure, T, start, measure.edges[1]),
+    }
     with np.errstate(over="ignore", invalid="ignore"):  # at edges that few steps leave far away
         found = {name: _moments(measure, rule, integrand.f) for name, rule in rules.items()}
-    sides = {"gauss": integrand.even, "left": integrand.odd, "right": -integrand.odd}  # 1: from below, -1: from above
+    # 1: from below, -1: from above.
+    sides = {"gauss": integrand.even, "left": integrand.odd, "right": -integrand.odd, "both": -integrand.even}
     nothing = Moments(np.full(len(gauss), np.inf), 0.0, 0.0, 1.0)
     below = [found[name] for name, side in sides.items() if side > 0 and np.isfinite(found[name].deviation)]
     above = [found[name] for name, side in sides.items() if side < 0 and np.isfinite(found[name].deviation)]
@@ -215,6 +158,19 @@ def _radau_rules(measure: Measure, T: Tridiagonal, node: float) -> list[tuple[Fl
             rules.append((probe.nodes, probe.weights))
         else:
             rules.append(radau(T.alpha[i, :m], T.beta[i, :m], outside))
+    return rules
+
+
+def _lobatto_rules(measure: Measure, T: Tridiagonal, low: float, high: float) -> list[tuple[Floats, Floats]]:
+    """Return each probe's Lobatto rule with nodes beyond its Ritz values; the Gauss rule where it is exact."""
+    rules = []
+    for probe in measure.probes:
+        i, m = probe.row, T.lengths[probe.row]
+        ends = min(low, probe.nodes[0]), max(high, probe.nodes[-1])
+        if T.beta[i, m - 1] == 0 or ends[0] == probe.nodes[0] or ends[1] == probe.nodes[-1]:
+            rules.append((probe.nodes, probe.weights))
+        else:
+            rules.append(lobatto(T.alpha[i, :m], T.beta[i, :m], *ends))
     return rules
 
 

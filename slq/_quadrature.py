@@ -1,7 +1,8 @@
 """Tridiagonal matrices -> quadrature rules, on the host in float64.
 
 A Lanczos run from unit v gives rules for the measure of v^T 1[A <= x] v. Gauss: exact to degree 2m - 1. Gauss-Radau:
-one node prescribed, exact to degree 2m. No product is spent here and no error is claimed.
+one node prescribed, exact to degree 2m. Gauss-Lobatto: both ends prescribed, degree 2m - 1 again but with the opposite
+error. No product is spent here and no error is claimed.
 
 Source: Golub & Welsch 1969, doi:10.1090/S0025-5718-69-99647-1; Golub 1973, doi:10.1137/1015032; Golub & Meurant 2010.
 """
@@ -99,6 +100,28 @@ def radau(alpha: Floats, beta: Floats, node: float) -> tuple[Floats, Floats]:
     nodes = theta * scale
     # The prescribed node is known exactly; its computed value can be off by a rounding of |T|.
     nodes[np.argmin(np.abs(theta - z))] = node
+    return nodes, vectors[0] ** 2 / np.sum(vectors[0] ** 2)
+
+
+def lobatto(alpha: Floats, beta: Floats, low: float, high: float) -> tuple[Floats, Floats]:
+    """Return nodes and weights of the Gauss-Lobatto rule of one probe with nodes at `low` and `high`.
+
+    Both must lie outside T's spectrum. `alpha` and `beta` have shape (m,); the rule has m + 1 nodes (Golub 1973,
+    section 7) and does not depend on the last beta. Where that is zero the Gauss rule is exact and comes back.
+    """
+    scale = float(np.max(np.abs(alpha) + np.abs(beta))) or 1.0
+    a, b, ends = alpha / scale, beta[:-1] / scale, np.array([low, high]) / scale
+    if beta[-1] == 0:
+        theta, vectors = eigen_tridiagonal(a, b)
+        return theta * scale, vectors[0] ** 2
+    unit = np.zeros(len(a))
+    unit[-1] = 1.0
+    off = np.append(0.0, b), np.append(b, 0.0)
+    below, above = (solve_banded((1, 1), np.array([off[0], a - z, off[1]]), unit)[-1] for z in ends)
+    square = (ends[1] - ends[0]) / (below - above)
+    theta, vectors = eigen_tridiagonal(np.append(a, ends[0] + below * square), np.append(b, np.sqrt(square)))
+    nodes = theta * scale
+    nodes[0], nodes[-1] = low, high  # known exactly; the computed ones can be off by a rounding of |T|
     return nodes, vectors[0] ** 2 / np.sum(vectors[0] ** 2)
 
 

@@ -21,7 +21,8 @@ from slq._coordinate import Coordinate, Scale, natural
 from slq._density import Density, Stems
 from slq._distribution import Question
 from slq._estimates import Band, Claim, Estimate
-from slq._integrals import Function, Integrand, Name, integrand_of, trace_estimate
+from slq._integrals import trace_estimate
+from slq._integrands import Function, Integrand, Name, integrand_of
 from slq._interpretation import Facts, Interpretation, interpret, shortened
 from slq._lanczos import Tridiagonal, concatenate
 from slq._measure import Measure
@@ -289,9 +290,9 @@ class Spectrum:
         Parameters
         ----------
         f : callable or str
-            A vectorised function, or one of "identity", "square", "log", "inverse", "sqrt", "exp", "entropy"
-            (-x log x). For these, and for the NumPy functions of the same meaning, Gauss and Gauss-Radau rules bound
-            the quadrature error; for other callables it is extrapolated.
+            A vectorised function, a power such as "x**1.5", or one of "identity", "square", "log", "inverse",
+            "sqrt", "exp", "cosh", "entropy" (-x log x). For these, and for the NumPy functions of the same meaning,
+            rules with prescribed nodes bound the quadrature error; for other callables it is extrapolated.
         shift : float, default 0
             Added to every eigenvalue; costs no product, since the Krylov spaces are the same.
         lower : float, optional
