@@ -15,7 +15,7 @@ from slq._driver import open_session
 from slq._estimates import Estimate
 from slq._integrands import Function, Integrand, Name, integrand_of
 from slq._probes import Seed
-from slq._session import Session
+from slq._session import Callback, Session
 from slq._spectrum import Spectrum
 
 # One sphere probe that certifies the edges, and three for the mean.
@@ -42,6 +42,7 @@ class Options(TypedDict, total=False):
     max_products: int | None
     memory: float | None
     progress: bool
+    callback: Callback | None
 
 
 def trace(
@@ -76,7 +77,8 @@ def trace(
     lower : float, optional
         A bound below all eigenvalues of A + shift I that you know.
     **options
-        `rng`, `reorth`, `dtype`, `batch`, `confidence`, `max_products`, `memory`, `progress` as for `slq.spectrum`.
+        `rng`, `reorth`, `dtype`, `batch`, `deflate`, `confidence`, `max_products`, `memory`, `progress` and `callback`
+        as for `slq.spectrum`.
 
     Returns
     -------
@@ -103,6 +105,12 @@ def trace(
     >>> bool(estimate.low <= law.trace(np.log) <= estimate.high)
     True
     """
+    if unknown := set(options) - set(Options.__annotations__):
+        msg = (
+            f"`{min(unknown)}` is no option here: probes and steps follow from `rtol`. Options are "
+            f"{', '.join(Options.__annotations__)}. For a fixed number use slq.spectrum(A, probes=, steps=).trace(f)."
+        )
+        raise TypeError(msg)
     confidence = options.get("confidence", 0.95)
     goal = _Goal(integrand_of(f), rtol, atol, shift, lower, confidence)
     session = open_session(A, kind="rademacher", first=_FIRST, **options)
@@ -207,7 +215,7 @@ class _Goal:
     confidence: float
 
     def __post_init__(self) -> None:
-        if not (self.rtol > 0 or self.atol > 0) or self.rtol < 0 or self.atol < 0:
+        if not (self.rtol >= 0 and self.atol >= 0 and self.rtol + self.atol > 0):
             msg = f"`rtol` or `atol` must be positive, got rtol = {self.rtol}, atol = {self.atol}."
             raise ValueError(msg)
 

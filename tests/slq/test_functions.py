@@ -169,3 +169,23 @@ def test_mistakes_in_the_arguments_are_explained():
         slq.logdet(operator, confidence=95)
     with pytest.raises(ValueError, match="must be positive"):
         slq.logdet(operator, np.nan)
+
+
+@pytest.mark.parametrize("option", [{"probes": 3}, {"steps": 5}, {"tolerance": 0.1}])
+def test_options_that_do_not_exist_are_refused_with_those_that_do(option):
+    with pytest.raises(TypeError, match=rf"`{next(iter(option))}` is no option here.*rng, reorth.*probes=, steps="):
+        slq.trace(np.eye(3), **option)
+
+
+@pytest.mark.parametrize("tolerance", [{"rtol": np.nan}, {"atol": np.nan}, {"rtol": -0.1}, {"rtol": 0.0}])
+def test_tolerances_that_are_none_are_refused(tolerance):
+    with pytest.raises(ValueError, match="`rtol` or `atol` must be positive"):
+        slq.logdet(np.eye(3), **tolerance)
+
+
+def test_a_callback_sees_the_run_and_can_stop_it():
+    seen = []
+    operator, law = slq.gallery.marchenko_pastur(500)
+    e = slq.logdet(operator, 1e-4, rng=0, callback=lambda s: seen.append(s.steps) or len(seen) == 2)
+    assert seen == [8, 16]
+    assert e.low <= law.trace(np.log) <= e.high
