@@ -71,10 +71,7 @@ def coverage(runs: int) -> None:
                 for key, low, high, truth, oracle in questions(s, values):
                     held.setdefault(key, []).append(bool(np.all((low <= truth) & (truth <= high))))
                     width.setdefault(key, []).append(float(np.median(high - low) / 2 / oracle))
-            cells = [
-                f"{100 * np.mean(held[k]):.1f} % ({np.median(width[k]):.3g})" if k in held else "–"
-                for k in asked
-            ]
+            cells = [f"{100 * np.mean(held[k]):.1f} % ({np.median(width[k]):.3g})" if k in held else "–" for k in asked]
             row(name, steps, *cells)
         del n
 

@@ -133,17 +133,6 @@ def beta_interval(low: float, high: float, n: int, probes: int, confidence: floa
     return _share_with_tail(low, size, 1 - tail), _share_with_tail(high, size, tail)
 
 
-def wasserstein_bound(y: Floats, weights: Floats, low: float, high: float) -> float:
-    """Return a certain bound of the Wasserstein-1 distance between one probe's measure and its Gauss rule.
-
-    Follows from the Chebyshev-Markov-Stieltjes bracket, in any monotone coordinate y of the nodes; `low` and `high`
-    are the certified edges in that coordinate.
-    """
-    points = np.concatenate([[min(low, y[0])], y, [max(high, y[-1])]])
-    masses = np.concatenate([[0.0], weights, [0.0]])
-    return float(np.sum(np.maximum(masses[:-1], masses[1:]) * np.diff(points)))
-
-
 def _share_with_tail(mass: float, size: float, level: float) -> float:
     """Solve P(Beta(size p, size (1 - p)) <= mass) = level for p."""
     if mass <= 0 or mass >= 1:  # with probability one every eigenvalue has some weight

@@ -11,9 +11,9 @@ from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 
-from slq._driver import open_session
 from slq._estimates import Estimate
 from slq._integrands import Function, Integrand, Name, integrand_of
+from slq._opening import open_session
 from slq._probes import Seed
 from slq._session import Callback, Session
 from slq._spectrum import Spectrum

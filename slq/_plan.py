@@ -15,8 +15,8 @@ import numpy as np
 from slq import _arrays, _probes
 from slq._budget import probes_for
 from slq._choice import vectors
-from slq._driver import open_session, validate_tolerance
 from slq._lanczos import Reorth, lanczos
+from slq._opening import open_session, validate_tolerance
 from slq._operators import Operator
 from slq._quadrature import gauss
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import slq
-from slq._bounds import beta_interval, bracket_cdf, kolmogorov_halfwidth, upper_edges, wasserstein_bound
+from slq._bounds import beta_interval, bracket_cdf, kolmogorov_halfwidth, upper_edges
 
 
 def random_case(rng):
@@ -91,15 +91,3 @@ def test_beta_intervals_of_a_share_cover(count, n, k):
 def test_no_mass_and_all_mass_are_certain():
     assert beta_interval(0.0, 1.0, 100, 2, 0.95) == (0.0, 1.0)
     assert kolmogorov_halfwidth(1, 1, 0.95) == 0.0
-
-
-def test_the_wasserstein_bound_exceeds_the_distance():
-    rng = np.random.default_rng(3)
-    for _ in range(200):
-        values, v, T = random_case(rng)
-        rule = slq.gauss(T)
-        x = np.union1d(values, rule.nodes[0])
-        psi = ((values <= x[:, None]) * v**2).sum(axis=1)
-        stairs = ((rule.nodes[0] <= x[:, None]) * rule.weights[0]).sum(axis=1)
-        bound = wasserstein_bound(rule.nodes[0], rule.weights[0], values.min(), values.max())
-        assert np.sum(np.abs(psi - stairs)[:-1] * np.diff(x)) <= bound + 1e-10

@@ -5,14 +5,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import slq
-from slq._bounds import (
-    beta_interval,
-    bracket_cdf,
-    certified_edges,
-    kolmogorov_halfwidth,
-    upper_edges,
-    wasserstein_bound,
-)
+from slq._bounds import beta_interval, bracket_cdf, certified_edges, kolmogorov_halfwidth, upper_edges
 
 EPS = np.finfo(np.float64).eps
 
@@ -231,40 +224,3 @@ class TestTheIntervalOfAShare:
     def test_of_one_eigenvalue_or_none_is_what_was_seen(self):
         assert beta_interval(0.2, 0.4, 1, 1, 0.95) == (0.2, 0.4)
         assert beta_interval(0.2, 0.4, 0, 1, 0.95) == (0.2, 0.4)
-
-
-class TestTheWassersteinBound:
-    def test_dominates_the_true_distance_in_random_cases(self):
-        rng = np.random.default_rng(8)
-        for _ in range(150):
-            values = random_spectrum(rng)
-            v = unit_columns(rng, len(values), 1)
-            T = slq.lanczos(diagonal(values), v, int(rng.integers(1, min(len(values), 30) + 1)))
-            nodes, weights, _, noise = bracketed(T, 0)
-            bound = wasserstein_bound(nodes, weights, values[0], values[-1])
-            assert w1(nodes, weights, values, v[:, 0] ** 2) <= bound + 4 * noise
-
-    def test_holds_in_a_stretched_coordinate(self):
-        rng = np.random.default_rng(9)
-        values = np.sort(rng.standard_normal(60)) ** 3
-        v = unit_columns(rng, 60, 1)
-        nodes, weights, _, _ = bracketed(slq.lanczos(diagonal(values), v, 10), 0)
-        y = np.arcsinh(nodes / 0.1), np.arcsinh(values / 0.1)
-        assert w1(y[0], weights, y[1], v[:, 0] ** 2) <= wasserstein_bound(y[0], weights, y[1][0], y[1][-1])
-
-    def test_falls_like_one_over_the_steps(self):
-        values = np.linspace(-1, 1, 2000)
-        v = unit_columns(np.random.default_rng(10), 2000, 1)
-        bounds = []
-        for steps in (10, 20, 40):
-            nodes, weights, _, _ = bracketed(slq.lanczos(diagonal(values), v, steps), 0)
-            bounds.append(wasserstein_bound(nodes, weights, -1.0, 1.0))
-        assert bounds[1] == pytest.approx(bounds[0] / 2, rel=0.15)
-        assert bounds[2] == pytest.approx(bounds[1] / 2, rel=0.15)
-
-
-def w1(x, p, y, q):
-    """Integrate the difference of two discrete distribution functions."""
-    points = np.sort(np.concatenate([x, y]))
-    difference = true_share(points, x, p) - true_share(points, y, q)
-    return float(np.sum(np.abs(difference[:-1]) * np.diff(points)))

