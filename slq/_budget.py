@@ -19,6 +19,8 @@ _QUANTILE_OVER_MEAN = {0.8: 1.36, 0.9: 1.61, 0.95: 1.86, 0.99: 2.41}
 # The observed error of the drawn curve is below this share of the certified bound on every spectrum tried.
 _BOUND_SHARE = 0.1
 _POINTS = 2000
+# Errors below this share of the range are rounding.
+_EXACT = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class ErrorBudget:
             "a more exact operator (float64, fixed data, no dropout)": self.numeric,
         }
         best = max(parts, key=lambda name: parts[name])
-        return f"{best} would sharpen it most" if parts[best] > 0 else "nothing is left to sharpen"
+        return f"{best} would sharpen it most" if parts[best] > _EXACT else "nothing is left to sharpen"
 
 
 def budget_of(

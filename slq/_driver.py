@@ -3,7 +3,8 @@
 1. The first probes advance in chunks of steps until the quadrature error is below two thirds of the tolerance and the
    outliers that show are resolved.
 2. More probes are run to the same length until the sampling error fits into what is left; or, for a small operator,
-   the first probes go on until every eigenvalue is resolved, where that costs less.
+   all its columns are multiplied and diagonalised, or the first probes go on until every eigenvalue is resolved,
+   where that costs less.
 3. The products are tested for symmetry and repeatability, and what was seen becomes the noise floor.
 With both probes= and steps= given, exactly those are run.
 """
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from slq._budget import ErrorBudget
 from slq._choice import Deflate
 from slq._opening import open_session, validate_tolerance
 from slq._probes import Kind, Seed
@@ -25,7 +27,7 @@ _QUADRATURE_SHARE = 2 / 3
 # Probes are added until their error is this share of the tolerance at least, whatever the steps have left of it.
 _LEAST_LEFT = 1 / 6
 # Steps between looks at the error: looking costs milliseconds, products may cost microseconds.
-_CHUNK = 8
+FIRST_LOOK = 8
 # Probes grow by at most this factor between looks: a few more may settle what many would only average.
 _GROWTH = 4
 # Where single eigenvalues show but are not resolved, up to this many times the steps are spent on them.
@@ -159,6 +161,9 @@ def extend(
     callback: Callback | None = None,
 ) -> Spectrum:
     """Take a run further; see `Spectrum.extend`."""
+    if spectrum.kind == "exact":
+        msg = "this spectrum holds all eigenvalues: there is nothing to extend."
+        raise ValueError(msg)
     probes, steps = probes or spectrum.probes, steps or spectrum.steps
     if probes < spectrum.probes or steps < spectrum.steps:
         msg = (
@@ -212,8 +217,11 @@ def extend(
 def _run(session: Session, *, tol: float, fixed_probes: bool, fixed_steps: bool) -> str:
     """Spend the products; return in words why it ended."""
     runs = session.runs
+    free = not (fixed_probes or fixed_steps)
+    if free and session.diagonalising_is_cheaper(session.width * FIRST_LOOK):
+        return session.diagonalise()
     runs.open(session.width)
-    ended = _grow_steps(session, tol=tol, fixed=fixed_steps)
+    ended = _grow_steps(session, tol=tol, fixed=fixed_steps, free=free)
     if ended:
         return ended
     if runs.probes < session.choice.probes and not session.add_probes(session.choice.probes):
@@ -225,20 +233,35 @@ def _run(session: Session, *, tol: float, fixed_probes: bool, fixed_steps: bool)
         budget = session.partial().error
         if budget.numeric >= tol:
             return "noise floor reached"
-        left = max(tol - budget.quadrature - budget.numeric, _LEAST_LEFT * tol)
-        if budget.sampling <= left:
+        if budget.sampling <= _left(budget, tol):
             return "tolerance met" if budget.total <= tol else f"error of {budget.total:.2g} left by the steps"
-        wanted = int(np.ceil(runs.probes * (budget.sampling / left) ** 2))
+        if free and session.diagonalising_is_cheaper(_missing(session, budget, tol)):
+            return session.diagonalise()
+        wanted = int(np.ceil(runs.probes * (budget.sampling / _left(budget, tol)) ** 2))
         if not session.add_probes(min(max(wanted, runs.probes + 1), _GROWTH * runs.probes)):
             return session.why_stopped
 
 
-def _grow_steps(session: Session, *, tol: float, fixed: bool) -> str | None:
-    """Advance the first batch until the quadrature error is small; a text says why the whole run ends here."""
+def _left(budget: ErrorBudget, tol: float) -> float:
+    """Return what steps and rounding have left of the tolerance for the probes."""
+    return max(tol - budget.quadrature - budget.numeric, _LEAST_LEFT * tol)
+
+
+def _missing(session: Session, budget: ErrorBudget, tol: float) -> float:
+    """Return how many products the probes still to come will take."""
+    runs = session.runs
+    return float(runs.probes * runs.steps * max((budget.sampling / _left(budget, tol)) ** 2 - 1, 0.0))
+
+
+def _grow_steps(session: Session, *, tol: float, fixed: bool, free: bool) -> str | None:
+    """Advance the first batch until the quadrature error is small; a text says why the whole run ends here.
+
+    `fixed` steps are made whatever the error; only where probes are `free` too may all columns take their place.
+    """
     runs, most = session.runs, session.choice.steps
     enough = None  # steps at which the error was small enough first
     while not runs.finished and runs.steps < most:
-        if not session.advance(min(most - runs.steps, _CHUNK if fixed else max(_CHUNK, runs.steps // 4))):
+        if not session.advance(min(most - runs.steps, FIRST_LOOK if fixed else max(FIRST_LOOK, runs.steps // 4))):
             return session.why_stopped
         if fixed:
             continue
@@ -251,8 +274,11 @@ def _grow_steps(session: Session, *, tol: float, fixed: bool) -> str | None:
             resolving = partial.unresolved_outliers > 0 and runs.steps < _PATIENCE * enough
             left = max(tol - budget.quadrature - budget.numeric, tol / 3)
             wanted = runs.probes * (budget.sampling / left) ** 2
-            if not resolving and not session.resolving_is_cheaper(wanted):
+            dense = free and session.diagonalising_is_cheaper(_missing(session, budget, tol))
+            if not resolving and (dense or not session.resolving_is_cheaper(wanted)):
                 return None
+        if free and session.diagonalising_is_cheaper(runs.products):
+            return session.diagonalise()  # never spend more than twice what that takes
     if fixed or runs.finished or most >= session.operator.n:
         return None
     return "memory for Krylov vectors used up"

@@ -233,12 +233,17 @@ class _Goal:
 def _spend(session: Session, goal: _Goal) -> str:
     """Spend products until the goal is met or nothing more can be done; say in words which."""
     runs, most = session.runs, session.choice.steps
+    if session.diagonalising_is_cheaper(session.width * _CHUNK):
+        return session.diagonalise()
     runs.open(session.width)
     while not runs.finished and runs.steps < most:
         if not session.advance(min(most - runs.steps, max(_CHUNK, runs.steps // 4))):
             return session.why_stopped
         wanted, now = _wanted(session, goal)
         settled = now.error.quadrature <= _QUADRATURE_SHARE * goal.target(now)
+        missing = (wanted - runs.probes) * runs.steps
+        if session.diagonalising_is_cheaper(max(runs.products, missing if settled else 0)):
+            return session.diagonalise()
         if settled and (wanted <= runs.probes or not session.resolving_is_cheaper(wanted)):
             break
     while True:

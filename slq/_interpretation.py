@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from slq import _outliers
+from slq import _dense, _outliers
 from slq._arrays import Floats
 from slq._bounds import certified_edges
 from slq._lanczos import Tridiagonal
 from slq._measure import Measure, measure_of, shares_of
 from slq._outliers import Resolved
-from slq._probes import Kind
+from slq._probes import Law
 from slq._quadrature import Rule, gauss
 
 # Share of the allowed risk that the certified edges may use up; the rest belongs to the sampling error.
@@ -38,8 +38,9 @@ class Facts:
     ----------
     n : int
         Dimension.
-    kind : {"sphere", "rademacher"}
-        Law of the probes; with "rademacher" only the first is of the sphere.
+    kind : {"sphere", "rademacher", "exact"}
+        Law of the probes; with "rademacher" only the first is of the sphere. With "exact" there are none: the
+        coefficients are all eigenvalues.
     orthogonal : bool
         Whether orthogonality was enforced.
     noise : float
@@ -55,7 +56,7 @@ class Facts:
     """
 
     n: int
-    kind: Kind
+    kind: Law
     orthogonal: bool
     noise: float
     groups: npt.NDArray[np.intp]
@@ -88,7 +89,7 @@ class Interpretation:
 
 def interpret(T: Tridiagonal, facts: Facts) -> Interpretation:
     """Say what the coefficients of a run mean."""
-    raw = gauss(T)
+    raw = _dense.rule_of(T) if facts.kind == "exact" else gauss(T)
     rule = _outliers.merge_ghosts(raw, _GHOST_WIDTH[facts.orthogonal] * facts.noise)
     measure, resolved = measure_of(rule, _resolve(rule, facts), facts.n, edges=_edges(raw, T, facts), noise=facts.noise)
     return Interpretation(raw, resolved, shares_of(measure, rule, resolved), measure)
@@ -117,6 +118,8 @@ def _edges(rule: Rule, T: Tridiagonal, facts: Facts) -> tuple[float, float]:
 
 def _resolve(rule: Rule, facts: Facts) -> Resolved:
     """Resolve eigenvalues: those projected out first, as the unprojected probes see them, then the others."""
+    if facts.kind == "exact":
+        return _outliers.counted(rule, facts.n, noise=facts.noise)
     signs = facts.kind == "rademacher"
     if not facts.projected.any():
         return _outliers.resolve(rule, facts.n, noise=facts.noise, groups=facts.groups, signs=signs)

@@ -199,6 +199,14 @@ def resolve(rule: Rule, n: int, *, noise: float, groups: npt.NDArray[np.intp], s
     return Resolved(np.array(best), residuals, multiplicities, k > 1, nodes, gaps)
 
 
+def counted(rule: Rule, n: int, *, noise: float) -> Resolved:
+    """Take the nodes of one rule for all n eigenvalues, with n times their weights for multiplicities."""
+    nodes = np.flatnonzero(rule.weights[0] > 0)
+    values = rule.nodes[0, nodes]
+    multiplicities = np.rint(n * rule.weights[0, nodes]).astype(np.intp)
+    return Resolved(values, np.full(values.shape, noise), multiplicities, True, nodes[:, None], neighbour_gaps(values))
+
+
 def of_probes(rule: Rule, which: npt.NDArray[np.intp]) -> Rule:
     """Return the rules of some of the probes."""
     return Rule(rule.nodes[which], rule.weights[which], rule.residuals[which], rule.firsts[which])

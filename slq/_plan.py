@@ -15,10 +15,12 @@ import numpy as np
 from slq import _arrays, _probes
 from slq._budget import probes_for
 from slq._choice import vectors
+from slq._driver import FIRST_LOOK
 from slq._lanczos import Reorth, lanczos
 from slq._opening import open_session, validate_tolerance
 from slq._operators import Operator
 from slq._quadrature import gauss
+from slq._session import Session
 
 # Steps to a quadrature error of `tol`: about 0.21 / tol for smooth spectra (semicircle, Marchenko-Pastur, Laplacians);
 # 80 whatever the tolerance where two steps show a heavy tail: they go into resolving outliers (Hessian-like spectra).
@@ -138,15 +140,26 @@ def plan(
     resolved = steps is None and (k - choice.probes) * m > choice.probes * (operator.n - m)
     if probes is None and (resolved or m == operator.n):
         k, m = choice.probes, operator.n
+    products = k * m + (2 if k == 1 else 1)
+    if probes is None and steps is None and (dense := _all_columns(session, choice.probes * m, products)):
+        products = dense
     width = choice.width(k, m, choice.reorth)
     itemsize = _arrays.itemsize(_arrays.working_dtype(operator.dtype if dtype is None else dtype, operator.xp))
-    products = k * m + (2 if k == 1 else 1)
     policy, projections = choice.reorth, session.projection_seconds(k, m)
     if choice.automatic and session.too_slow(projections, products * seconds):
         policy = "none"
     held = max(width, choice.first_batch) * vectors(m, policy) + choice.references
     total = products * seconds + (projections if policy == "full" else 0.0)
     return Plan(operator.n, tol, k, m, products, total, float(held * operator.n * itemsize), policy, width, seconds)
+
+
+def _all_columns(session: Session, begun: int, products: int) -> int:
+    """Return what is multiplied where all columns take the place of further probes, 0 where they do not."""
+    if session.diagonalising_is_cheaper(session.width * FIRST_LOOK):
+        return session.operator.n + 1
+    if session.diagonalising_is_cheaper(max(begun, products - begun)):
+        return min(begun, session.operator.n) + session.operator.n + 1
+    return 0
 
 
 def _sample(operator: Operator) -> tuple[float, float]:

@@ -9,17 +9,23 @@ Source: Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1
 from __future__ import annotations
 
 import secrets
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from slq import _threads
 from slq._arrays import Floats
 
 Kind = Literal["sphere", "rademacher"]
+# What stands in for the probes' law where all columns were multiplied instead.
+Law = Literal["sphere", "rademacher", "exact"]
 Seed = int | np.integer | np.random.Generator | None
 
 _BLOCK = 65_536
+# Pieces that a thread should have to draw before another one is worth waking: a piece takes half a millisecond.
+_WORTH_A_THREAD = 2
 _KIND_WORD = {"sphere": 0, "rademacher": 1}
 
 
@@ -46,22 +52,42 @@ def probe(n: int, *, seed: int, index: int, kind: Kind = "sphere") -> Floats:
 
     "sphere" is uniform on the unit sphere (a normalised Gaussian); "rademacher" has entries ±1/sqrt(n).
     """
-    vector = np.empty(n)
-    for j, start in enumerate(range(0, n, _BLOCK)):
-        piece = vector[start : start + _BLOCK]
+    return probes(n, range(index, index + 1), seed=seed, kind=kind)[0]
+
+
+def probes(
+    n: int, indices: range, *, seed: int, kind: Kind = "sphere", dtype: npt.DTypeLike = np.float64
+) -> npt.NDArray[Any]:
+    """Return the probes of the given numbers as rows, shape (len(indices), n).
+
+    In memory they are the columns of an (n, k) block, as a fused step wants them. Each is drawn and normalised in
+    float64, piece by piece: no copy of that size is made for a shorter dtype.
+    """
+    columns = np.empty((n, len(indices)), dtype=dtype)
+    pieces = -(-n // _BLOCK)
+    for column, index in zip(columns.T, indices, strict=True):
+        squares = np.empty(pieces)
+        fill = partial(_fill, column, squares, seed, index, kind)
+        _threads.run(fill, pieces, threads=_threads.limit(), least=_WORTH_A_THREAD)
+        _divide(column, np.sqrt(n if kind == "rademacher" else squares.sum()))
+    return columns.T
+
+
+def _fill(column: npt.NDArray[Any], squares: Floats, seed: int, index: int, kind: Kind, first: int, last: int) -> None:
+    """Draw the pieces [first, last) of one probe, and note the sum of squares of each."""
+    for j in range(first, last):
+        piece = column[j * _BLOCK : (j + 1) * _BLOCK]
         stream = np.random.Philox(key=seed, counter=_counter(j, index, kind))
-        piece[:] = _draw(np.random.Generator(stream), piece.size, kind)
-    scale = np.sqrt(n) if kind == "rademacher" else np.linalg.norm(vector)
-    vector /= scale
-    return vector
+        drawn = _draw(np.random.Generator(stream), piece.size, kind)
+        piece[:] = drawn
+        squares[j] = drawn @ drawn
 
 
-def probes(n: int, indices: range, *, seed: int, kind: Kind = "sphere") -> Floats:
-    """Return the probes of the given numbers as rows, shape (len(indices), n)."""
-    rows = np.empty((len(indices), n))
-    for row, index in zip(rows, indices, strict=True):
-        row[:] = probe(n, seed=seed, index=index, kind=kind)
-    return rows
+def _divide(column: npt.NDArray[Any], norm: float) -> None:
+    """Divide a vector by a float64 number, in float64."""
+    for first in range(0, len(column), _BLOCK):
+        piece = column[first : first + _BLOCK]
+        piece[:] = piece / np.float64(norm)
 
 
 def _counter(block: int, index: int, kind: Kind) -> npt.NDArray[np.uint64]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from slq import _arrays
 from slq._choice import Choice
+from slq._dense import Diagonalised, diagonalise
 from slq._errors import DomainError, RunError, SlqWarning
 from slq._operators import Operator
 from slq._probes import Kind
@@ -42,6 +43,8 @@ _NOISE_ROUNDINGS = 8.0
 _SUSPICIOUS = 0.5
 # Products that the test of repeatability takes at most.
 _TEST = 2
+# Up to this dimension LAPACK takes a second or two.
+_DENSE = 2000
 
 
 class Session:
@@ -78,6 +81,7 @@ class Session:
         self._meter: NoMeter = meter() if show_progress else NoMeter()
         self._began = perf_counter()
         self._deflated = np.zeros(0) if before is None else before.deflated
+        self._exact: Diagonalised | None = None
 
     @property
     def width(self) -> int:
@@ -138,6 +142,18 @@ class Session:
                     return False
         return True
 
+    def diagonalising_is_cheaper(self, products: float) -> bool:
+        """Whether all n columns, and LAPACK, cost less than so many more products; and fit."""
+        n = self.operator.n
+        fits = n <= _DENSE and 2 * n <= self.choice.room and self.runs.products + n + 1 <= self._allowed
+        return fits and self._before is None and n < products
+
+    def diagonalise(self) -> str:
+        """Compute all eigenvalues instead of going on; return the status."""
+        self._exact = diagonalise(self.operator, self.choice.batch, self._seed)
+        self._meter.update(self.runs.products + self._exact.products, 0)
+        return "exact: all eigenvalues, from all columns"
+
     def resolving_is_cheaper(self, probes: float) -> bool:
         """Whether taking the open probes to n steps, where all is known, costs less than running so many in all."""
         runs, n = self.runs, self.operator.n
@@ -168,8 +184,9 @@ class Session:
 
     def result(self, status: str) -> Spectrum:
         """Test the operator once more, warn of what was found, and return the final Spectrum."""
-        with self:
-            self.test()
+        if self._exact is None:
+            with self:
+                self.test()
         found = self._findings()
         for text in found:
             warnings.warn(text, SlqWarning, stacklevel=3)
@@ -190,10 +207,11 @@ class Session:
         return False
 
     def _spectrum(self, status: str, found: tuple[str, ...]) -> Spectrum | None:
-        T, runs = self.runs.tridiagonal(), self.runs
+        exact, runs = self._exact, self.runs
+        T = runs.tridiagonal() if exact is None else exact.tridiagonal
         if T is None:
             return None
-        if T.invariant.all() and found == () and status != "running":
+        if exact is None and T.invariant.all() and found == () and status != "running":
             status += "; every Krylov space is invariant, its rule exact"
         metadata = {
             **self.operator.metadata,
@@ -207,37 +225,49 @@ class Session:
             T.overlaps,
             np.zeros(len(T.lengths), dtype=np.intp),
             self.operator.n,
-            self._kind,
+            self._kind if exact is None else "exact",
             self._seed,
-            runs.reorth,
+            runs.reorth if exact is None else "full",
             self._noise(float(np.max(np.abs(T.alpha) + T.beta))),
-            runs.products + (self._before.products if self._before else 0),
+            runs.products + (exact.products if exact else 0) + (self._before.products if self._before else 0),
             perf_counter() - self._began + (self._before.seconds if self._before else 0.0),
             status,
             found,
             metadata,
             self._confidence,
-            self._deflated,
-            runs.projected[: len(T.lengths)],
+            self._deflated if exact is None else np.zeros(0),
+            runs.projected[: len(T.lengths)] if exact is None else np.zeros(1, dtype=bool),
         )
 
     def _noise(self, norm: float) -> float:
         """Return the absolute noise floor of eigenvalues of an operator of the given size."""
-        rounding = _NOISE_ROUNDINGS * max(_arrays.epsilon(self._dtype), self.runs.rounding)
-        return norm * max(rounding, self.operator.noise, self.runs.asymmetry, self.runs.repeat_error)
+        if self._exact is not None:  # LAPACK's rounding grows like the square root of n, at worst
+            rounding = max(_NOISE_ROUNDINGS, np.sqrt(self.operator.n)) * self._exact.rounding
+        else:
+            rounding = _NOISE_ROUNDINGS * max(_arrays.epsilon(self._dtype), self.runs.rounding)
+        return float(norm * max(rounding, self.operator.noise, *self._tested))
+
+    @property
+    def _tested(self) -> tuple[float, float]:
+        """Relative asymmetry and change of products, as far as they were seen."""
+        asymmetry, change = self.runs.asymmetry, self.runs.repeat_error
+        if self._exact is not None:  # all columns tell the first exactly; what the probes saw was an estimate
+            return self._exact.asymmetry, max(change, self._exact.repeat_error)
+        return asymmetry, change
 
     def _findings(self) -> tuple[str, ...]:
         suspicious = max(_arrays.epsilon(self._dtype) ** _SUSPICIOUS, 4 * self.operator.noise)
+        asymmetry, change = self._tested
         found = []
-        if self.runs.repeat_error > suspicious:
+        if change > suspicious:
             found.append(
-                f"the operator drifts: the same product came out {self.runs.repeat_error:.1g} different (relative). "
+                f"the operator drifts: the same product came out {change:.1g} different (relative). "
                 "Common causes: another mini-batch at every product, dropout or augmentation left on, a matrix that "
                 "changes while it is used. The result mixes several matrices."
             )
-        elif self.runs.asymmetry > suspicious:
+        elif asymmetry > suspicious:
             found.append(
-                f"the operator is not symmetric: |A - A^T| / |A| is about {self.runs.asymmetry:.1g}. slq sees "
+                f"the operator is not symmetric: |A - A^T| / |A| is about {asymmetry:.1g}. slq sees "
                 "a symmetric matrix in it, and the result is neither its eigenvalues nor its singular values. "
                 "Pass (A + A^T) / 2, or A^T A for singular values."
             )

@@ -27,7 +27,7 @@ from slq._interpretation import Facts, Interpretation, interpret, shortened
 from slq._lanczos import Tridiagonal, concatenate
 from slq._measure import Measure
 from slq._outliers import Outliers, Resolved
-from slq._probes import Kind
+from slq._probes import Law
 from slq._quadrature import eigen_tridiagonal
 
 # Ritz vectors this exact, relative to the gap, are projected out: what is left of them is the square of it.
@@ -52,7 +52,7 @@ class Spectrum:
         Which probes were run with the same first start vectors.
     n : int
         Dimension of the operator.
-    kind : {"sphere", "rademacher"}
+    kind : {"sphere", "rademacher", "exact"}
         Law of the start vectors.
     seed : int
         Key of the random streams: the same seed gives the same probes on every backend.
@@ -87,7 +87,7 @@ class Spectrum:
     overlaps: Floats
     groups: npt.NDArray[np.intp]
     n: int
-    kind: Kind
+    kind: Law
     seed: int
     reorth: Literal["full", "none"]
     noise: float
@@ -179,9 +179,12 @@ class Spectrum:
             self._measure, self._shorter(), self.coordinate(), noise=self.noise, confidence=self.confidence
         )
 
-    def coordinate(self, scale: Scale | Literal["auto"] = "auto") -> Coordinate:
-        """Return the coordinate for pictures and tolerances: "auto" takes asinh where far outliers squeeze the bulk."""
-        return natural(self.nodes, self.weights, scale)
+    def coordinate(self, scale: Scale | Literal["auto"] | Coordinate = "auto") -> Coordinate:
+        """Return the coordinate for pictures and tolerances: "auto" takes asinh where far outliers squeeze the bulk.
+
+        The coordinate of another spectrum stays as it is, so that both can be shown in it.
+        """
+        return scale if isinstance(scale, Coordinate) else natural(self.nodes, self.weights, scale)
 
     # -- distribution -------------------------------------------------------------------------------------------
 
@@ -238,7 +241,7 @@ class Spectrum:
         *,
         kind: Literal["adaptive"] = "adaptive",
         width: float | None = None,
-        scale: Scale = "linear",
+        scale: Scale | Coordinate = "linear",
     ) -> Density:
         """Return the smoothed density of eigenvalues, with those that stand alone as stems.
 
@@ -250,8 +253,9 @@ class Spectrum:
             Gaussian kernels as wide as the surroundings of each node are resolved.
         width : float, optional
             A fixed kernel width instead (standard deviation, in the unit of the scale).
-        scale : {"linear", "asinh"}, default "linear"
-            Density per unit of x, or of asinh(x / s); see `coordinate`.
+        scale : {"linear", "asinh"} or Coordinate, default "linear"
+            Density per unit of x, or of asinh(x / s); see `coordinate`. With the coordinate of another spectrum both
+            are smoothed alike.
 
         Returns
         -------
@@ -484,7 +488,7 @@ class Spectrum:
             measure,
             T,
             integrand,
-            kind=self.kind if self.probes > 1 else "sphere",
+            kind="rademacher" if self.kind == "rademacher" and self.probes > 1 else "sphere",
             noise=self.noise,
             confidence=confidence,
             certified=self.certified,

@@ -20,7 +20,7 @@ def text(s: Spectrum) -> str:
     trace, (low, high), budget = s.trace(), s.edges, s.error
     size = f"{s.n:,} × {s.n:,}".replace(",", " ")
     rows = [
-        ("run", f"{s.probes} probe{'s' * (s.probes > 1)} × {s.steps} steps, {s.products} products, {s.seconds:.3g} s"),
+        ("run", f"{_probes(s)}, {s.products} products, {s.seconds:.3g} s"),
         ("status", s.status),
         ("edges", f"all eigenvalues in [{low:.6g}, {high:.6g}]"),
         ("outliers", _outliers(s)),
@@ -64,6 +64,12 @@ def sparkline(s: Spectrum, width: int = _WIDTH) -> str:
     mass = np.maximum(np.diff(s.cdf(edges).value), 0.0)
     heights = np.sqrt(mass / (mass.max() or 1.0))
     return "".join(_BLOCKS[int(np.ceil(h * 8 - 1e-9))] for h in heights)
+
+
+def _probes(s: Spectrum) -> str:
+    if s.kind == "exact":
+        return f"all {s.n} columns"
+    return f"{s.probes} probe{'s' * (s.probes > 1)} × {s.steps} steps"
 
 
 def _outliers(s: Spectrum) -> str:

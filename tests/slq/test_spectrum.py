@@ -135,7 +135,7 @@ def test_bad_questions_say_what_is_allowed(bulk):
         s.count(2.0, 1.0)
     with pytest.raises(ValueError, match="strictly between 0 and 1"):
         s.quantile(1.0)
-    with pytest.raises(ValueError, match="must be a callable or one of"):
+    with pytest.raises(ValueError, match=r"must be a callable, a power .* or one of"):
         s.trace("sine")
     with pytest.raises(ValueError, match="ascend"):
         s.density([1.0, 0.0])

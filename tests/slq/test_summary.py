@@ -77,7 +77,7 @@ def test_every_spectrum_prints_within_eighty_columns(make, options):
     assert "nan" not in repr(s)
     rows = table(s)
     assert rows["status"] == s.status
-    assert rows["run"].startswith(f"{s.probes} probe")
+    assert rows["run"].startswith(f"all {s.n} columns" if s.kind == "exact" else f"{s.probes} probe")
 
 
 def test_the_first_line_names_the_size_and_where_it_ran():
