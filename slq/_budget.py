@@ -16,9 +16,13 @@ from slq._measure import Measure
 
 # The 95 % quantile of the integral of |Brownian bridge| over its mean (measured; 0.5821 / 0.3133), and others.
 _QUANTILE_OVER_MEAN = {0.8: 1.36, 0.9: 1.61, 0.95: 1.86, 0.99: 2.41}
-# The observed error of the drawn curve is below this share of the certified bound on every spectrum tried.
-_BOUND_SHARE = 0.1
+# The error of the drawn curve was below these shares of the certified bound, or below twice its change since three
+# quarters of the steps, on every spectrum tried: where the bracket leaves little open, the curve is smooth through many
+# nodes; where it leaves open a mass h, a single node stands for that mass, and the share grows with h.
+_BOUND_SHARE, _SHARE_OF_ATOMS = 0.05, 0.25
 _POINTS = 2000
+# So many times the steps are considered for what they would save in probes.
+_LONGER = (1.25, 1.5, 2.0, 3.0)
 # Errors below this share of the range are rounding.
 _EXACT = 1e-9
 
@@ -76,21 +80,37 @@ def budget_of(
     share = measure.n_rest / measure.n
     lower, upper = measure.bracket(x)
     rest = np.clip((curve - measure.known_up_to(x) / measure.n) / max(share, 1e-300), 0.0, 1.0)
-    bound = share * float(np.trapezoid(np.maximum(upper - rest, rest - lower), y)) / span
+    most = np.maximum(upper - rest, rest - lower)
+    bound = share * float(np.trapezoid(most, y)) / span
+    likely = np.maximum(_BOUND_SHARE, _SHARE_OF_ATOMS * (upper - lower)) * most
     change = float(np.trapezoid(np.abs(curve - shorter.cdf(x, coordinate)), y)) / span
-    quadrature = min(max(2 * change, _BOUND_SHARE * bound), bound)
+    quadrature = min(max(2 * change, share * float(np.trapezoid(likely, y)) / span), bound)
     mean = np.sqrt(2 / np.pi) * float(np.trapezoid(_deviation(rest, measure), y)) / span
     sampling = share * mean * _quantile_over_mean(confidence)
     numeric = float(np.mean(coordinate.slope(x))) * noise / span
     return ErrorBudget(quadrature, bound, float(sampling), numeric, confidence)
 
 
-def probes_for(n: int, share: float, deviation: float) -> int:
-    """Return how many sphere probes bring the sampling error of n eigenvalues below `share` of their range.
+def settled(quadrature: float, scatter: float, probes: int, tol: float) -> bool:
+    """Tell whether more steps would raise the cost of all the probes, at least `probes`, that the tolerance takes.
+
+    The quadrature error is taken to fall like 1 / steps, and every step costs every probe a product; `scatter` is the
+    sampling error of one probe.
+    """
+
+    def cost(longer: float) -> float:
+        left = tol - quadrature / longer
+        return longer * max((scatter / left) ** 2, probes) if left > 0 else np.inf
+
+    return cost(1.0) <= min(cost(longer) for longer in _LONGER) < np.inf
+
+
+def scatter_of_one(n: int, deviation: float) -> float:
+    """Return the sampling error of one sphere probe among n eigenvalues, at 95 %, as a share of their range.
 
     `deviation` is the mean of sqrt(F (1 - F)) over the range: at most 1/2, about 0.35 for a semicircle.
     """
-    return max(1, int(np.ceil(2 / n * (_QUANTILE_OVER_MEAN[0.95] * np.sqrt(2 / np.pi) * deviation / share) ** 2)))
+    return float(_QUANTILE_OVER_MEAN[0.95] * np.sqrt(2 / np.pi) * deviation * np.sqrt(2 / n))
 
 
 def _deviation(rest: Floats, measure: Measure) -> Floats:

@@ -1,7 +1,7 @@
 """The driver: a tolerance goes in, as few products as it needs come out as a Spectrum.
 
-1. The first probes advance in chunks of steps until the quadrature error is below two thirds of the tolerance and the
-   outliers that show are resolved.
+1. The first probes advance in chunks of steps until more steps would not lower the cost of all the probes that the
+   tolerance takes, and the outliers that show are resolved.
 2. More probes are run to the same length until the sampling error fits into what is left; or, for a small operator,
    all its columns are multiplied and diagonalised, or the first probes go on until every eigenvalue is resolved,
    where that costs less.
@@ -15,17 +15,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from slq._budget import ErrorBudget
+from slq._budget import ErrorBudget, settled
 from slq._choice import Deflate
 from slq._opening import open_session, validate_tolerance
 from slq._probes import Kind, Seed
 from slq._session import Callback, Session
 from slq._spectrum import Spectrum
 
-# Share of the tolerance that the quadrature error may take; a probe costs all its steps again, so the larger one.
+# Share of the tolerance that the quadrature error may take where the number of probes is fixed.
 _QUADRATURE_SHARE = 2 / 3
 # Probes are added until their error is this share of the tolerance at least, whatever the steps have left of it.
-_LEAST_LEFT = 1 / 6
+LEAST_LEFT = 1 / 6
 # Steps between looks at the error: looking costs milliseconds, products may cost microseconds.
 FIRST_LOOK = 8
 # Probes grow by at most this factor between looks: a few more may settle what many would only average.
@@ -244,7 +244,7 @@ def _run(session: Session, *, tol: float, fixed_probes: bool, fixed_steps: bool)
 
 def _left(budget: ErrorBudget, tol: float) -> float:
     """Return what steps and rounding have left of the tolerance for the probes."""
-    return max(tol - budget.quadrature - budget.numeric, _LEAST_LEFT * tol)
+    return max(tol - budget.quadrature - budget.numeric, LEAST_LEFT * tol)
 
 
 def _missing(session: Session, budget: ErrorBudget, tol: float) -> float:
@@ -269,11 +269,16 @@ def _grow_steps(session: Session, *, tol: float, fixed: bool, free: bool) -> str
         budget = partial.error
         if budget.numeric >= tol:
             return "noise floor reached"
-        if budget.quadrature <= _QUADRATURE_SHARE * tol:
+        scatter = budget.sampling * np.sqrt(runs.probes)
+        room = tol - budget.numeric
+        if (
+            settled(budget.quadrature, scatter, session.choice.probes, room)
+            if free
+            else budget.quadrature <= _QUADRATURE_SHARE * tol
+        ):
             enough = enough or runs.steps
             resolving = partial.unresolved_outliers > 0 and runs.steps < _PATIENCE * enough
-            left = max(tol - budget.quadrature - budget.numeric, tol / 3)
-            wanted = runs.probes * (budget.sampling / left) ** 2
+            wanted = runs.probes * (budget.sampling / _left(budget, tol)) ** 2
             dense = free and session.diagonalising_is_cheaper(_missing(session, budget, tol))
             if not resolving and (dense or not session.resolving_is_cheaper(wanted)):
                 return None

@@ -13,24 +13,23 @@ from typing import Any, Literal
 import numpy as np
 
 from slq import _arrays, _probes
-from slq._budget import probes_for
+from slq._budget import scatter_of_one, settled
 from slq._choice import vectors
-from slq._driver import FIRST_LOOK
+from slq._driver import FIRST_LOOK, LEAST_LEFT
 from slq._lanczos import Reorth, lanczos
 from slq._opening import open_session, validate_tolerance
 from slq._operators import Operator
 from slq._quadrature import gauss
 from slq._session import Session
 
-# Steps to a quadrature error of `tol`: about 0.21 / tol for smooth spectra (semicircle, Marchenko-Pastur, Laplacians);
-# 80 whatever the tolerance where two steps show a heavy tail: they go into resolving outliers (Hessian-like spectra).
-_SMOOTH, _HEAVY = 0.21, 80.0
+# The quadrature error told after m steps on smooth spectra (semicircle, Marchenko-Pastur, Laplacians): the larger of
+# these over m and over m**2. Where two steps show a heavy tail, about 50 steps are made whatever the tolerance: they
+# go into resolving outliers (Hessian-like spectra).
+_SMOOTH, _FIRST, _HEAVY = 0.072, 1.1, 50
 # Distance of the two nodes of a two-step rule in standard deviations: 2 for a symmetric spectrum, more for heavy tails.
 _HEAVY_STRETCH = 6.0
 # Mean of sqrt(F (1 - F)) over the range, in standard deviations per distance of those nodes: 0.35 for a semicircle.
 _DEVIATION = 0.7
-# What the steps leave of the tolerance for the probes, typically.
-_LEFT = 0.42
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -57,6 +56,8 @@ class Plan:
         Columns multiplied at once.
     seconds_per_column : float
         Measured on the two products spent.
+    product_bytes : int or None
+        Estimated peak memory of one product beside the Krylov vectors, where the operator tells.
     """
 
     n: int
@@ -69,6 +70,7 @@ class Plan:
     reorth: Reorth
     batch: int
     seconds_per_column: float
+    product_bytes: int | None = None
 
     def __repr__(self) -> str:
         rows = [
@@ -78,6 +80,8 @@ class Plan:
             ("time", f"{self.seconds:.3g} s ({self.seconds_per_column:.2g} s per column, {self.batch} at once)"),
             ("memory", f"{_size(self.bytes)} for Krylov vectors, re-orthogonalisation: {self.reorth}"),
         ]
+        if self.product_bytes is not None:
+            rows.append(("", f"about {_size(self.product_bytes)} for a product"))
         return "\n".join(f"{name:<10} {text}" for name, text in rows)
 
 
@@ -134,9 +138,10 @@ def plan(
     session = open_session(A, probes=probes, steps=steps, rng=0, reorth=reorth, dtype=dtype, batch=batch, memory=memory)
     operator, choice = session.operator, session.choice
     seconds, stretch = _sample(operator)
-    typical = _HEAVY if stretch > _HEAVY_STRETCH else _SMOOTH / tol
-    m = min(choice.steps, steps or _scheduled(typical))
-    k = probes or max(choice.probes, probes_for(operator.n, _LEFT * tol, _DEVIATION / stretch))
+    scatter = scatter_of_one(operator.n, _DEVIATION / stretch)
+    m = min(choice.steps, steps or _scheduled(scatter, choice.probes, tol, heavy=stretch > _HEAVY_STRETCH))
+    left = max(tol - _quadrature(m), LEAST_LEFT * tol)
+    k = probes or max(choice.probes, int(np.ceil((scatter / left) ** 2)))
     resolved = steps is None and (k - choice.probes) * m > choice.probes * (operator.n - m)
     if probes is None and (resolved or m == operator.n):
         k, m = choice.probes, operator.n
@@ -150,7 +155,10 @@ def plan(
         policy = "none"
     held = max(width, choice.first_batch) * vectors(m, policy) + choice.references
     total = products * seconds + (projections if policy == "full" else 0.0)
-    return Plan(operator.n, tol, k, m, products, total, float(held * operator.n * itemsize), policy, width, seconds)
+    tell = getattr(A, "product_bytes", None)  # known to operators that have multiplied once
+    block = tell(width) if callable(tell) else None
+    size = float(held * operator.n * itemsize)
+    return Plan(operator.n, tol, k, m, products, total, size, policy, width, seconds, block)
 
 
 def _all_columns(session: Session, begun: int, products: int) -> int:
@@ -177,12 +185,16 @@ def _sample(operator: Operator) -> tuple[float, float]:
     return seconds, float(nodes[-1] - nodes[0]) / spread if spread > 0 else 2.0
 
 
-def _scheduled(steps: float) -> int:
-    """Round up to a step count at which the driver looks at the error."""
-    m = 8
-    while m < steps:
-        m += max(8, m // 4)
+def _scheduled(scatter: float, probes: int, tol: float, *, heavy: bool) -> int:
+    """Return at which of its looks the driver stops to take steps."""
+    m = FIRST_LOOK
+    while m < _HEAVY if heavy else not settled(_quadrature(m), scatter, probes, tol):
+        m += max(FIRST_LOOK, m // 4)
     return m
+
+
+def _quadrature(m: int) -> float:
+    return max(_SMOOTH / m, _FIRST / m**2)
 
 
 def _size(count: float) -> str:
