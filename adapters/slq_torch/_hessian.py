@@ -7,28 +7,67 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from slq_torch._columns import Columns
+from slq_torch._arguments import ABSENT, Mode, check_mode, is_loss, network, refuse_dropout
+from slq_torch._engine import HessianProducts
 from slq_torch._operator import CurvatureOperator
-from slq_torch._parameters import Parameters, Selection, from_model, from_tensors
+from slq_torch._parameters import Parameters, Selection, from_tensors
 from slq_torch._passes import Loss, Passes
-from slq_torch._suspects import dropout_refusal
+from slq_torch._strategies import NAMES, Choice
 
 Closure = Callable[[], Tensor]
 Tensors = Tensor | Iterable[Tensor] | Mapping[str, Tensor]
 
-_ABSENT: Any = object()
-
 
 @overload
 def hessian(
-    model: Module, loss: Loss, data: Any, *, params: Selection | None = None, accumulate: torch.dtype | None = None
+    model: Module,
+    loss: Loss,
+    data: Any,
+    *,
+    params: Selection | None = None,
+    mode: Mode = "as-is",
+    accumulate: torch.dtype | None = None,
+    strategy: Choice = "auto",
+    chunk: int | None = None,
+    memory: float | None = None,
+    microbatch: int | None = None,
 ) -> CurvatureOperator: ...
 @overload
-def hessian(model: Closure, loss: Tensors, /, *, accumulate: torch.dtype | None = None) -> CurvatureOperator: ...
-@overload
-def hessian(model: Closure, /, *, params: Tensors, accumulate: torch.dtype | None = None) -> CurvatureOperator: ...
 def hessian(
-    model: Any, loss: Any = None, data: Any = _ABSENT, *, params: Any = None, accumulate: torch.dtype | None = None
+    model: Closure,
+    loss: Tensors,
+    /,
+    *,
+    mode: Mode = "as-is",
+    accumulate: torch.dtype | None = None,
+    strategy: Choice = "auto",
+    chunk: int | None = None,
+    memory: float | None = None,
+) -> CurvatureOperator: ...
+@overload
+def hessian(
+    model: Closure,
+    /,
+    *,
+    params: Tensors,
+    mode: Mode = "as-is",
+    accumulate: torch.dtype | None = None,
+    strategy: Choice = "auto",
+    chunk: int | None = None,
+    memory: float | None = None,
+) -> CurvatureOperator: ...
+def hessian(
+    model: Any,
+    loss: Any = None,
+    data: Any = ABSENT,
+    *,
+    params: Any = None,
+    mode: Mode = "as-is",
+    accumulate: torch.dtype | None = None,
+    strategy: Choice = "auto",
+    chunk: int | None = None,
+    memory: float | None = None,
+    microbatch: int | None = None,
 ) -> CurvatureOperator:
     r"""Make an operator that multiplies by the Hessian of a mean loss.
 
@@ -39,17 +78,17 @@ def hessian(
     .. math:: H = \frac{1}{N} \sum_{s=1}^{N} \nabla^2 \ell_s(\theta),
 
     over all samples of `data`, however they are cut into batches. A product of b columns passes
-    over the data once: per batch one forward pass, one backward pass that keeps its graph, and b
-    second backward passes through that graph (one after the other or vmapped, whichever was
-    faster when both were timed). It costs about 1 + 1.4 b gradients (1 + 2 b with attention) and
-    the memory of the graphs of both passes over one batch (up to b times that, if vmapped),
-    besides three blocks of n x b numbers.
+    over the data once. By double backward it costs one forward pass and one backward pass that
+    keeps its graph, and then about 1.4 to 2.5 gradients per column; the graphs of fixed batches are
+    kept between products while `memory` allows, so that only the columns are paid for. It takes the
+    memory of the graphs of both passes over one batch, or of all batches that are kept (up to b times
+    that, where columns are vmapped), besides three blocks of n x b numbers.
 
     Parameters
     ----------
     model : Module or callable
-        The network, in the mode in which its Hessian is wanted; it is never moved or switched to
-        another mode. In the second form the closure: no arguments, returns a scalar tensor.
+        The network; it is never moved, and is run in the mode that `mode` says. In the second form
+        the closure: no arguments, returns a scalar tensor.
     loss : callable or tensors
         ``loss(model, batch)`` returns the mean over the batch as a 0-d tensor, or a tuple
         ``(sum, count)`` so that samples or tokens weigh the same in batches of unlike size. A
@@ -60,14 +99,35 @@ def hessian(
         list of batches. Any other iterable (a DataLoader) is read anew, in order, by every
         product; what can be read only once is refused. Batches are given to `loss` as they are.
     params : str, tensor, iterable of these, Module or callable, optional
-        Which parameters H acts on: names, globs such as ``"layers.*.weight"`` (over trainable
-        parameters), parameter tensors, a submodule, or a function of (name, parameter) that
-        returns bool. The vector keeps the model's order. Frozen parameters are differentiated if
-        chosen in any way but by a glob, and frozen again after every product. By default all
-        parameters that require grad.
+        Which parameters H acts on: names, globs such as ``"layers.*.weight"`` and compiled
+        regular expressions to be found in a name (both over trainable parameters), parameter
+        tensors, submodules, or a function of (name, parameter) that returns bool. The vector
+        keeps the model's order. Frozen parameters are differentiated if chosen in any way but by
+        a pattern, and frozen again after every product. By default all that require grad.
+    mode : {"as-is", "eval", "train"}, default "as-is"
+        The mode in which a Module is run: as it is found, or as after ``model.eval()`` or
+        ``model.train()``. Every product puts the flags back as they were.
     accumulate : torch.dtype, optional
         The dtype of the sum over batches, e.g. ``torch.float64`` for float32 parameters and
         thousands of batches. Vectors keep the operator's dtype. By default that dtype.
+    strategy : str, default "auto"
+        How columns are multiplied. "graph": double backward, one column after the other.
+        "graph-vmap": the same for all at once. "forward-over-reverse": forward mode through the
+        gradient, vmapped. "linearize": that, traced once per batch and replayed. "compile": that,
+        through ``torch.compile`` (about 40 s before the first product). "finite-difference":
+        central differences of two gradients, for kernels without second derivative. "auto" times
+        the first three on the first batch at each new number of columns, "linearize" too once
+        products have cost more than the trace will, and keeps the fastest that agrees with the
+        double backward to rounding; `CurvatureOperator.engine` tells.
+    chunk : int, optional
+        Columns at once where they are vmapped. By default as many as `memory` holds, halved when it
+        runs out.
+    memory : float, optional
+        Bytes for graphs. By default a quarter of what is free at the first product; 0 keeps nothing
+        between products.
+    microbatch : int, optional
+        Cut batches into pieces of at most so many samples, weighted exactly, where the graph of a
+        whole batch does not fit.
 
     Returns
     -------
@@ -133,21 +193,33 @@ def hessian(
     >>> H @ torch.ones(2)
     tensor([ 6., 12.])
     """
-    if data is _ABSENT and not _is_loss(loss):
+    if data is ABSENT and not is_loss(loss):
+        check_mode(mode)
         chosen = _closure_parameters(model, loss, params)
         module = model if isinstance(model, Module) else None
-        passes = Passes(lambda _model, _batch: model(), module, (), chosen.tensors)
+        if module is None and mode != "as-is":
+            msg = f'`mode` is {mode!r}, but the closure is no Module to be switched. Leave it out, or "as-is".'
+            raise ValueError(msg)
+        passes = Passes(lambda _model, _batch: model(), module, (), chosen.tensors, mode)
+        refuse_dropout(passes)
     else:
-        _check_model_form(model, loss, data)
-        chosen, module = from_model(model, params), model
-        passes = Passes(loss, model, data, chosen.tensors)
-    if refusal := dropout_refusal(module):
-        raise ValueError(refusal)
-    return CurvatureOperator(Columns(), chosen, passes, accumulate)
+        chosen, passes = network(model, loss, data, params=params, mode=mode, closure="hessian(closure, params)")
+    _check_engine(strategy, chunk, memory, microbatch)
+    products = HessianProducts(strategy, chunk=chunk, memory=memory, microbatch=microbatch)
+    return CurvatureOperator(products, chosen, passes, accumulate)
 
 
-def _is_loss(loss: Any) -> bool:
-    return callable(loss) and not isinstance(loss, Tensor | Mapping)
+def _check_engine(strategy: Any, chunk: Any, memory: Any, microbatch: Any) -> None:
+    if strategy not in ("auto", *NAMES):
+        msg = f"`strategy` must be one of {', '.join(map(repr, ('auto', *NAMES)))}, got {strategy!r}."
+        raise ValueError(msg)
+    for name, value in (("chunk", chunk), ("microbatch", microbatch)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            msg = f"`{name}` must be a positive integer or None, got {value!r}."
+            raise ValueError(msg)
+    if memory is not None and not memory >= 0:
+        msg = f"`memory` must be a number of bytes >= 0 or None, got {memory!r}."
+        raise ValueError(msg)
 
 
 def _closure_parameters(closure: Any, tensors: Any, params: Any) -> Parameters:
@@ -161,26 +233,3 @@ def _closure_parameters(closure: Any, tensors: Any, params: Any) -> Parameters:
         msg = f"The closure must be a function without arguments, got {type(closure).__name__}."
         raise TypeError(msg)
     return from_tensors(params if tensors is None else tensors)
-
-
-def _check_model_form(model: Any, loss: Any, data: Any) -> None:
-    if not isinstance(model, Module):
-        msg = (
-            f"`model` must be a torch.nn.Module, got {type(model).__name__}. "
-            "For a function of tensors use hessian(closure, params)."
-        )
-        raise TypeError(msg)
-    if not _is_loss(loss):
-        msg = f"`loss` must be a function loss(model, batch), got {type(loss).__name__}."
-        raise TypeError(msg)
-    # The losses of torch, classes and functions, take (output, target): a common mistake.
-    if str(getattr(loss, "__module__", "")).startswith("torch.nn."):
-        name = getattr(loss, "__name__", type(loss).__name__)
-        msg = (
-            f"`loss` is called as loss(model, batch), but {name} takes (output, target). Wrap it: "
-            "lambda model, batch: criterion(model(batch[0]), batch[1])."
-        )
-        raise TypeError(msg)
-    if data is _ABSENT:
-        msg = "`data` is missing. Give one batch, a list of batches or a DataLoader."
-        raise TypeError(msg)

@@ -4,16 +4,20 @@ What a batch contributes is the business of a `Curvature`; here it is averaged o
 everything of the user's put back. Spectra, traces and eigenpairs are slq's.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Protocol, final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, Protocol, final, runtime_checkable
 
 import array_api_compat.torch as torch_namespace
 import torch
 from torch import Tensor
 
+from slq._algebra import Combination, over, plus, times
+from slq_torch._interop import to_scipy
 from slq_torch._parameters import Parameters
 from slq_torch._passes import Call, Passes
-from slq_torch._state import preserved
+from slq_torch._report import Engine
+
+Product = Callable[[Tensor], Tensor]
 
 
 class Curvature(Protocol):
@@ -38,9 +42,24 @@ class Curvature(Protocol):
         ...
 
 
+@runtime_checkable
+class Prepared(Protocol):
+    """A curvature that needs something of all the data before it can say what a batch contributes."""
+
+    def prepare(self, passes: Passes, params: Parameters, accumulate: torch.dtype) -> Product | None:
+        """Make it by a pass of its own if it is not there yet; called before each product, state preserved.
+
+        Returns the product of rows where it is known now without another pass, else None.
+        """
+        ...
+
+
 @final
 class CurvatureOperator:
     """A curvature matrix of a loss; made by `slq_torch.hessian` and its like.
+
+    Sums, differences and multiples (``H - G``, ``0.5 * H``) are operators again, and a number that is added stands for
+    that multiple of the identity: ``G + 0.01`` is G with weight decay. Each term costs its own product.
 
     Attributes
     ----------
@@ -54,10 +73,11 @@ class CurvatureOperator:
         Columns of a block should be contiguous, so that X.T is a contiguous (b, n) tensor.
     noise : float
         Relative error of a product beyond the rounding of `dtype`: eps of half-precision
-        parameters, else 0.
+        parameters, or of half precision inside the loss once a product has shown it; what finite
+        differences were measured to be off by; else 0.
     """
 
-    __slots__ = ("_accumulate", "_curvature", "_params", "_passes", "device", "dtype", "noise", "shape")
+    __slots__ = ("_accumulate", "_curvature", "_params", "_passes", "device", "dtype", "shape")
 
     order: Literal["F"] = "F"
 
@@ -68,9 +88,36 @@ class CurvatureOperator:
         self.shape: tuple[int, int] = (params.size, params.size)
         self.dtype: torch.dtype = params.vector_dtype
         self.device: torch.device = params.device
-        half = params.dtype != self.dtype
-        self.noise: float = torch.finfo(params.dtype).eps if half else 0.0
-        self._accumulate = _checked_accumulate(accumulate, self.dtype)
+        self._accumulate = checked_accumulate(accumulate, self.dtype)
+
+    @property
+    def noise(self) -> float:
+        """Relative error of a product beyond the rounding of `dtype`."""
+        half = self._params.dtype != self.dtype
+        known: float = getattr(self._curvature, "noise", 0.0)
+        return max(known, torch.finfo(self._params.dtype).eps if half else 0.0)
+
+    @property
+    def engine(self) -> Engine | None:
+        """How products are computed and why so; None for matrices that have one way only."""
+        engine: Engine | None = getattr(self._curvature, "engine", None)
+        return engine
+
+    def product_bytes(self, width: int, /) -> int | None:
+        """Predict the peak memory of a product of b columns, None before the first product.
+
+        Parameters
+        ----------
+        width : int
+            The number of columns b.
+
+        Returns
+        -------
+        int or None
+            Bytes of graphs, of copies that vmapping makes of them, and of blocks of columns.
+        """
+        predict = getattr(self._curvature, "product_bytes", None)
+        return None if predict is None else predict(width, self._params)
 
     @property
     def xp(self) -> Any:
@@ -89,6 +136,7 @@ class CurvatureOperator:
             "dtype": str(self.dtype),
             "accumulate": str(self._accumulate),
             "device": str(self.device),
+            "mode": self._passes.mode,
             "batches": self._passes.length,
             "samples": None if first is None else first.samples,
             "loss": None if first is None else first.mean,
@@ -108,20 +156,50 @@ class CurvatureOperator:
         Tensor
             A @ X, shape (n, b), `dtype`, without a graph; its transpose is contiguous.
         """
-        _check_block(X, self)
+        check_block(X, self)
         params, passes = self._params, self._passes
-        with (
-            torch.inference_mode(False),
-            torch.enable_grad(),
-            preserved(passes.module, params.tensors, seed=passes.number),
-        ):
+        with passes.prepared():
             rows = X.detach().to(self.dtype).T.contiguous()
-            result = passes.mean(lambda call: self._curvature(call, params, rows), self._accumulate)
+            product: Product | None = None
+            if isinstance(self._curvature, Prepared):
+                product = self._curvature.prepare(passes, params, self._accumulate)
+            if product is None:
+                result = passes.mean(lambda call: self._curvature(call, params, rows), self._accumulate)
+            else:
+                result = product(rows)
         return result.to(self.dtype).T
 
     def __matmul__(self, X: Tensor, /) -> Tensor:
         """Multiply with a block (n, b) or a vector (n,)."""
         return self.matmat(X[:, None])[:, 0] if X.ndim == 1 else self.matmat(X)
+
+    def __add__(self, other: Any) -> Combination:
+        """Add another operator of this shape, or a number times the identity."""
+        return plus(self, other)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Combination:
+        """Subtract another operator of this shape, or a number times the identity."""
+        return plus(self, other, -1.0)
+
+    def __rsub__(self, other: Any) -> Combination:
+        """Subtract from another operator, or from a number times the identity."""
+        return plus(times(self, -1.0), other)
+
+    def __neg__(self) -> Combination:
+        """Change the sign."""
+        return times(self, -1.0)
+
+    def __mul__(self, factor: Any) -> Combination:
+        """Multiply by a number."""
+        return times(self, factor)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: Any) -> Combination:
+        """Divide by a number."""
+        return over(self, divisor)
 
     def to_vector(self, values: Iterable[Tensor] | Mapping[str, Tensor], /) -> Tensor:
         """Flatten tensors shaped like the parameters into (n,), `dtype`; a mapping goes by names."""
@@ -134,11 +212,15 @@ class CurvatureOperator:
         """
         return self._params.to_params(vector)
 
+    def to_scipy(self) -> Any:
+        """Return the operator as a symmetric scipy LinearOperator that copies to the device and back."""
+        return to_scipy(self)
+
     def __repr__(self) -> str:
         return f"CurvatureOperator({self._curvature.kind}, n={self.shape[0]:,}, {self.dtype}, {self.device})"
 
 
-def _checked_accumulate(accumulate: torch.dtype | None, dtype: torch.dtype) -> torch.dtype:
+def checked_accumulate(accumulate: torch.dtype | None, dtype: torch.dtype) -> torch.dtype:
     if accumulate is None:
         return dtype
     if accumulate not in (torch.float32, torch.float64):
@@ -150,7 +232,7 @@ def _checked_accumulate(accumulate: torch.dtype | None, dtype: torch.dtype) -> t
     return accumulate
 
 
-def _check_block(X: Any, operator: CurvatureOperator) -> None:
+def check_block(X: Any, operator: CurvatureOperator) -> None:
     if not isinstance(X, Tensor):
         msg = f"`X` must be a torch tensor, got {type(X).__name__}. Use torch.as_tensor(X)."
         raise TypeError(msg)

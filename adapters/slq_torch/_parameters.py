@@ -3,6 +3,7 @@
 Nothing here copies or changes a parameter.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -13,8 +14,10 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.parameter import is_lazy
 
-Selection = str | Tensor | Module | Iterable[str | Tensor] | Callable[[str, Tensor], bool]
+Selected = str | re.Pattern[str] | Tensor | Module
+Selection = Selected | Iterable[Selected] | Callable[[str, Tensor], bool]
 
+_SELECTED = (str, re.Pattern, Tensor, Module)
 _HALF = (torch.float16, torch.bfloat16)
 _FLOATING = (torch.float32, torch.float64, *_HALF)
 
@@ -94,8 +97,6 @@ class Parameters:
 def from_model(model: Module, selection: Selection | None) -> Parameters:
     """Choose parameters of a model; a tied parameter counts once, the model's order is kept."""
     everything = list(model.named_parameters(remove_duplicate=False))
-    if isinstance(selection, Module):
-        selection = list(selection.parameters())
     if selection is None:
         chosen = {id(p) for _, p in everything if p.requires_grad}
         if not chosen:
@@ -104,8 +105,8 @@ def from_model(model: Module, selection: Selection | None) -> Parameters:
                 "frozen ones that you want in `params`."
             )
             raise ValueError(msg)
-    elif isinstance(selection, str | Tensor) or not callable(selection):
-        items = [selection] if isinstance(selection, str | Tensor) else list(selection)
+    elif isinstance(selection, _SELECTED) or not callable(selection):
+        items = [selection] if isinstance(selection, _SELECTED) else list(selection)
         chosen = set().union(*(_matches(item, everything) for item in items))
     else:
         chosen = {id(p) for name, p in everything if selection(name, p)}
@@ -138,26 +139,45 @@ def from_tensors(params: Any) -> Parameters:
 
 
 def _matches(item: Any, everything: list[tuple[str, Any]]) -> set[int]:
-    """Find what one entry of `params` means: a tensor, an exact name, or a glob over trainable ones."""
+    """Find what one entry of `params` means: a tensor, those of a module, a name, or a pattern over trainable ones."""
     if isinstance(item, Tensor):
         found = {id(p) for _, p in everything if p is item}
+    elif isinstance(item, Module):
+        inside = {id(p) for p in item.parameters()}
+        found = {id(p) for _, p in everything if id(p) in inside}
+    elif isinstance(item, re.Pattern):
+        found = {id(p) for name, p in everything if p.requires_grad and item.search(name)}
     elif isinstance(item, str):
         found = {id(p) for name, p in everything if name == item}
         found = found or {id(p) for name, p in everything if p.requires_grad and fnmatchcase(name, item)}
     else:
-        msg = f"`params` must hold names, globs or tensors, got {type(item).__name__}."
+        msg = f"`params` must hold names, globs, regular expressions, tensors or modules, got {type(item).__name__}."
         raise TypeError(msg)
     if not found:
-        what = f"a tensor of shape {tuple(item.shape)}" if isinstance(item, Tensor) else repr(item)
-        frozen = isinstance(item, str) and any(fnmatchcase(name, item) for name, _ in everything)
+        what = _described(item)
+        frozen = any(_fits(name, item) for name, _ in everything)
         advice = (
-            "It matches frozen parameters only: a glob means trainable ones, so give their full names."
+            "It matches frozen parameters only: a pattern means trainable ones, so give their full names."
             if frozen
             else f"The model has {[name for name, _ in everything[:20]]}{' ...' * (len(everything) > 20)}."
         )
         msg = f"`params` asks for {what}, which is no parameter of the model. {advice}"
         raise ValueError(msg)
     return found
+
+
+def _described(item: Any) -> str:
+    if isinstance(item, Tensor):
+        return f"a tensor of shape {tuple(item.shape)}"
+    if isinstance(item, Module):
+        return f"the parameters of a {type(item).__name__}"
+    return repr(item.pattern if isinstance(item, re.Pattern) else item)
+
+
+def _fits(name: str, item: Any) -> bool:
+    if isinstance(item, re.Pattern):
+        return item.search(name) is not None
+    return isinstance(item, str) and fnmatchcase(name, item)
 
 
 def _check_alike(names: tuple[str, ...], tensors: tuple[Tensor, ...]) -> None:

@@ -6,7 +6,8 @@ with (sum, count) w_i = 1 and W is the sum of the counts.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Real
 from operator import length_hint
@@ -18,6 +19,7 @@ from torch.nn import Module
 
 from slq_torch._data import as_batches, sample_count
 from slq_torch._errors import explained
+from slq_torch._state import preserved
 from slq_torch._suspects import causes
 
 Loss = Callable[[Any, Any], Tensor | tuple[Tensor, Any]]
@@ -74,18 +76,32 @@ class Call:
 
     def value(self, model: Any = None) -> Tensor:
         """Return the loss, a mean or a sum, as a scalar with its graph; `model` stands in for the user's."""
-        result = self._loss(self.model if model is None else model, self.batch)
-        summed = isinstance(result, tuple)
-        if isinstance(result, tuple) and len(result) != 2:
-            msg = f"`loss` must return a scalar or (sum, count), got a tuple of {len(result)} (batch {self.index})."
-            raise ValueError(msg)
-        value, count = result if isinstance(result, tuple) else (result, sample_count(self.batch))
+        value: Tensor
+        value, count, summed = self.evaluate(model)
         _check_scalar(value, self.index)
         if summed:
             _check_count(count, self.index)
+        self.record(value, count, summed=summed)
+        return value
+
+    def evaluate(self, model: Any = None, batch: Any = None) -> tuple[Any, Any, bool]:
+        """Return what the loss gives, its count, and whether the loss gave it; neither checked nor recorded.
+
+        For evaluations under transforms of torch.func, and on other batches than the pass's own.
+        """
+        batch = self.batch if batch is None else batch
+        result = self._loss(self.model if model is None else model, batch)
+        if not isinstance(result, tuple):
+            return result, sample_count(batch), False
+        if len(result) != 2:
+            msg = f"`loss` must return a scalar or (sum, count), got a tuple of {len(result)} (batch {self.index})."
+            raise ValueError(msg)
+        return *result, True
+
+    def record(self, value: Tensor, count: Any, *, summed: bool) -> None:
+        """Keep a loss that was put together from several evaluations, unless one is kept already."""
         if self._result is None:
             self._result = value.detach(), count, summed
-        return value
 
     @property
     def result(self) -> tuple[Tensor, Any, bool]:
@@ -102,10 +118,10 @@ Visit = Callable[[Call], Tensor]
 class Passes:
     """Runs over all batches, again and again, and refuses to go on if the loss changes."""
 
-    __slots__ = ("batches", "data", "first", "loss", "model", "number", "tensors", "versions")
+    __slots__ = ("batches", "data", "first", "loss", "mode", "model", "number", "tensors", "versions")
 
-    def __init__(self, loss: Loss, model: Any, data: Any, tensors: Sequence[Tensor]) -> None:
-        self.loss, self.model, self.data, self.tensors = loss, model, data, tensors
+    def __init__(self, loss: Loss, model: Any, data: Any, tensors: Sequence[Tensor], mode: str = "as-is") -> None:
+        self.loss, self.model, self.data, self.tensors, self.mode = loss, model, data, tensors, mode
         self.batches = as_batches(data)
         self.first: Record | None = None
         self.number = 0
@@ -120,6 +136,14 @@ class Passes:
     def length(self) -> int | None:
         """The number of batches, None as long as nobody knows."""
         return len(self.first.losses) if self.first else length_hint(self.batches) or None
+
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Run what is inside with gradients, in the mode asked for, and put back everything of the user's."""
+        with torch.inference_mode(False), torch.enable_grad(), preserved(self.module, self.tensors, seed=self.number):
+            if self.mode != "as-is" and self.module is not None:
+                self.module.train(self.mode == "train")
+            yield
 
     def mean(self, visit: Visit, accumulate: torch.dtype) -> Tensor:
         """Return the mean over all samples of what visit(call) gives for each batch, itself a mean or a sum."""

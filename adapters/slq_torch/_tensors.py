@@ -9,6 +9,7 @@ import array_api_compat.torch as torch_namespace
 import torch
 from torch import Tensor
 
+from slq_torch._interop import to_scipy
 from slq_torch._quiet import quiet
 
 _DTYPES = (torch.float32, torch.float64)
@@ -58,6 +59,10 @@ class MatrixOperator:
             if self.order == "C":
                 return self._tensor @ X
             return (X.T @ self._tensor.T).T  # rows are columns of the result: each lies contiguous
+
+    def to_scipy(self) -> Any:
+        """Return the operator as a symmetric scipy LinearOperator that copies to the device and back."""
+        return to_scipy(self)
 
     def __repr__(self) -> str:
         layout = str(self._tensor.layout).removeprefix("torch.")

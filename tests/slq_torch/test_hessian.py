@@ -66,7 +66,7 @@ def test_the_metadata_are_json_and_complete_after_a_product(net, kit):
     assert (before["batches"], before["samples"], before["loss"]) == (2, None, None)
     assert (after["batches"], after["samples"]) == (2, 7)
     assert after["loss"] == pytest.approx(float(kit.mean_loss(net, (x, y)).detach()))
-    assert list(after["vmapped"]) == ["2"]
+    assert list(after["engine"]["strategies"]) == ["2"]
 
 
 def test_columns_of_the_result_are_contiguous_and_the_input_is_untouched(net, kit):

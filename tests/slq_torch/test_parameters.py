@@ -1,5 +1,7 @@
 """Choosing parameters, and going between them and vectors."""
 
+import re
+
 import pytest
 import slq_torch
 import torch
@@ -26,6 +28,8 @@ SELECTIONS = {
     "names in another order": ["2.bias", "0.weight"],
     "a glob": "*.weight",
     "globs and names that overlap": ["0.*", "0.bias", "2.bias"],
+    "a regular expression": re.compile(r"^\d\.b"),
+    "expressions, globs and names": [re.compile("^0.*t$"), "2.b*", "0.bias"],
     "a function": lambda name, p: p.ndim == 1,
     "no selection": None,
 }
@@ -38,6 +42,8 @@ def test_a_selection_gives_the_principal_submatrix(key, net, batch, kit):
         "names in another order": ["0.weight", "2.bias"],
         "a glob": ["0.weight", "2.weight"],
         "globs and names that overlap": ["0.weight", "0.bias", "2.bias"],
+        "a regular expression": ["0.bias", "2.bias"],
+        "expressions, globs and names": ["0.weight", "0.bias", "2.bias"],
         "a function": ["0.bias", "2.bias"],
         "no selection": ["0.weight", "0.bias", "2.weight", "2.bias"],
     }[key]
@@ -55,6 +61,8 @@ def test_parameters_can_be_given_as_tensors(net, batch, kit):
 
     assert names(net[2].parameters()) == ["2.weight", "2.bias"]
     assert names(net[2]) == ["2.weight", "2.bias"]
+    assert names([net[2], net[0].bias]) == ["0.bias", "2.weight", "2.bias"]
+    assert names(nn.ModuleList([net[2]])) == ["2.weight", "2.bias"]
     assert names(net[0].bias) == ["0.bias"]
     assert names([net[2].bias, "0.weight"]) == ["0.weight", "2.bias"]
     assert names(dict(net.named_parameters())) == ["0.weight", "0.bias", "2.weight", "2.bias"]
@@ -142,9 +150,11 @@ def test_shapes_and_names_that_do_not_fit_are_refused(net, batch, kit):
         ("0.bia", ValueError, "no parameter of the model"),
         ("1.*", ValueError, "no parameter of the model"),
         (torch.ones(2), ValueError, r"a tensor of shape \(2,\)"),
+        (re.compile("conv"), ValueError, "asks for 'conv', which is no parameter"),
+        ([nn.Linear(1, 1)], ValueError, "asks for the parameters of a Linear"),
         ([], ValueError, "selects no parameter"),
         (lambda name, p: False, ValueError, "selects no parameter"),
-        ([3], TypeError, "names, globs or tensors, got int"),
+        ([3], TypeError, "names, globs, regular expressions, tensors or modules, got int"),
     ],
     ids=str,
 )

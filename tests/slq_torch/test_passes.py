@@ -152,7 +152,7 @@ def test_a_changed_number_of_batches_or_of_samples_is_named(net, kit):
         products(H, 1)
 
     counts = iter([8, 8, 9])
-    H = slq_torch.hessian(net, lambda m, b: (kit.mean_loss(m, b), next(counts)), (x, y))
+    H = slq_torch.hessian(net, lambda m, b: (kit.mean_loss(m, b), next(counts)), (x, y), memory=0)
     products(H)
     with pytest.raises(ValueError, match=r"batch 0 had the count 8.0, now 9.0"):
         products(H, 1)

@@ -1,0 +1,228 @@
+"""Sums, multiples and shifts of symmetric operators: one class, since all of them are linear combinations.
+
+Only what keeps a matrix symmetric is here; products of operators are not. A product with a combination multiplies with
+each of its terms: terms that read the same data read it once each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, Literal
+
+from slq._arrays import Array
+from slq._operators import Operator, as_operator
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """The operator c_1 A_1 + ... + c_k A_k + s I.
+
+    Attributes
+    ----------
+    terms : tuple of (float, Operator)
+        The coefficients and the operators, all of one shape, dtype, array library and device.
+    shift : float
+        What is added to the diagonal.
+    """
+
+    terms: tuple[tuple[float, Operator], ...]
+    shift: float = 0.0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape, (n, n)."""
+        return self._first.shape
+
+    @property
+    def dtype(self) -> Any:
+        """Of the operators' own array library."""
+        return self._first.dtype
+
+    @property
+    def xp(self) -> Any:
+        """Array namespace of the blocks."""
+        return self._first.xp
+
+    @property
+    def device(self) -> Any:
+        """Where the blocks live."""
+        return self._first.device
+
+    @property
+    def order(self) -> Literal["C", "F"]:
+        """Memory order in which the first term likes its blocks."""
+        return self._first.order
+
+    @property
+    def noise(self) -> float:
+        """The largest relative error of a term.
+
+        Where terms cancel, the error relative to what is left is larger than this: for H - G with |H - G| = |H| / 100
+        a hundred times. The norms that would tell are not known here; `slq.check` measures the noise of any operator.
+        """
+        return max((operator.noise for coefficient, operator in self.terms if coefficient), default=0.0)
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The terms' facts beside their coefficients, and the shift."""
+        terms = [{"coefficient": c, **operator.metadata} for c, operator in self.terms]
+        return {"kind": str(self), "terms": terms, "shift": self.shift}
+
+    def matmat(self, X: Array, /) -> Array:
+        """Return the combination times X, one product with each term."""
+        total = self.shift * X
+        for coefficient, operator in self.terms:
+            total = total + (operator.matmat(X) if coefficient == 1.0 else coefficient * operator.matmat(X))
+        return total
+
+    def __matmul__(self, X: Array, /) -> Array:
+        return self.matmat(X[:, None])[:, 0] if X.ndim == 1 else self.matmat(X)
+
+    def __add__(self, other: Any) -> Combination:
+        return plus(self, other)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Combination:
+        return plus(self, other, -1.0)
+
+    def __rsub__(self, other: Any) -> Combination:
+        return plus(times(self, -1.0), other)
+
+    def __neg__(self) -> Combination:
+        return times(self, -1.0)
+
+    def __mul__(self, factor: Any) -> Combination:
+        return times(self, factor)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: Any) -> Combination:
+        return over(self, divisor)
+
+    def __str__(self) -> str:
+        text = " + ".join(_term(c, operator.metadata.get("kind", "operator")) for c, operator in self.terms)
+        return (f"{text} + {self.shift:g}" if self.shift else text).replace("+ -", "- ")
+
+    def __repr__(self) -> str:
+        return f"Combination({self}, n={self.shape[0]:,})"
+
+    @property
+    def _first(self) -> Operator:
+        return self.terms[0][1]
+
+
+def plus(A: Any, other: Any, factor: float = 1.0) -> Combination:
+    """Return A + factor * other, where a number stands for that number times the identity.
+
+    Parameters
+    ----------
+    A : operator
+        A `Combination`, or anything that `slq.as_operator` takes.
+    other : operator or float
+        A second one of the same shape, dtype and device, or a shift of the diagonal.
+    factor : float, default 1.0
+        1 for a sum, -1 for a difference.
+
+    Returns
+    -------
+    Combination
+        With the terms of both; nested combinations are written out.
+
+    Raises
+    ------
+    TypeError
+        If the two live in different array libraries, dtypes or devices.
+    ValueError
+        If the shapes differ, or a shift is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from slq._algebra import plus
+    >>> A = plus(np.diag([1.0, 2.0]), 0.5)
+    >>> A.matmat(np.ones((2, 1))).T
+    array([[1.5, 2.5]])
+    """
+    first = _combination(A)
+    if isinstance(other, Real):
+        return Combination(first.terms, first.shift + factor * _number(other, "shift"))
+    second = times(_combination(other), factor)
+    _require_alike(first, second)
+    return Combination((*first.terms, *second.terms), first.shift + second.shift)
+
+
+def times(A: Any, factor: Any) -> Combination:
+    """Return factor * A.
+
+    Parameters
+    ----------
+    A : operator
+        A `Combination`, or anything that `slq.as_operator` takes.
+    factor : float
+        A finite real number.
+
+    Returns
+    -------
+    Combination
+        With every coefficient and the shift multiplied.
+
+    Raises
+    ------
+    TypeError
+        If `factor` is no real number: products of operators need not be symmetric.
+    ValueError
+        If it is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from slq._algebra import times
+    >>> times(np.eye(3), 2.0).matmat(np.ones((3, 1))).T
+    array([[2., 2., 2.]])
+    """
+    combination = _combination(A)
+    c = _number(factor, "factor")
+    return Combination(tuple((c * own, operator) for own, operator in combination.terms), c * combination.shift)
+
+
+def over(A: Any, divisor: Any) -> Combination:
+    """Return A / divisor for a number other than zero."""
+    number = _number(divisor, "divisor")
+    if not number:
+        msg = "`divisor` must not be 0. An operator is divided by a number, e.g. by its largest eigenvalue."
+        raise ValueError(msg)
+    return times(A, 1.0 / number)
+
+
+def _combination(A: Any) -> Combination:
+    return A if isinstance(A, Combination) else Combination(((1.0, as_operator(A)),))
+
+
+def _number(value: Any, name: str) -> float:
+    if not isinstance(value, Real) or isinstance(value, bool):
+        msg = f"`{name}` must be a real number, got {type(value).__name__}. Only sums and multiples stay symmetric."
+        raise TypeError(msg)
+    if not math.isfinite(value):
+        msg = f"`{name}` must be finite, got {value}."
+        raise ValueError(msg)
+    return float(value)
+
+
+def _require_alike(first: Combination, second: Combination) -> None:
+    if first.shape != second.shape:
+        msg = f"operators must have one shape to be added, got {first.shape} and {second.shape}."
+        raise ValueError(msg)
+    for what in ("dtype", "device"):
+        a, b = getattr(first, what), getattr(second, what)
+        if a != b:
+            msg = f"operators must share one {what} to be added, got {a} and {b}. Convert one of them first."
+            raise TypeError(msg)
+
+
+def _term(coefficient: float, kind: str) -> str:
+    kind = f"({kind})" if any(sign in kind for sign in "+-") else kind
+    return {1.0: kind, -1.0: f"-{kind}"}.get(coefficient, f"{coefficient:g} {kind}")
