@@ -26,6 +26,8 @@ _MARGIN = 0.04
 _BELOW_ONE, _ABOVE = 0.4, 2.5
 # Inches: width of the figure, height of a row, and of what is written above and below all rows.
 _WIDTH, _ROW, _REST = 7.2, 0.92, 0.55
+# One or two rows have room to be taller.
+_FEW_ROWS, _TALL_ROW = 2, 1.5
 # Characters of a name that fit above a panel, per inch; the smaller font is for more columns than this.
 _PER_INCH, _WIDE = {"x-small": 15.0, "xx-small": 18.0}, 4
 # Labels are smaller than those of a whole figure, and panels a little narrower than their share of it.
@@ -88,7 +90,7 @@ def multiples(
         raise ValueError(msg)
     columns = min(columns or _columns(len(spectra)), len(spectra))
     rows = -(-len(spectra) // columns)
-    figure = figure_for(figure, (_WIDTH, _ROW * rows + _REST))
+    figure = figure_for(figure, (_WIDTH, (_ROW if rows > _FEW_ROWS else _TALL_ROW) * rows + _REST))
     line, stem = colours(0, style)
     coordinate = _common(list(spectra.values()), scale)
     x = _grid(list(spectra.values()), coordinate)
@@ -156,7 +158,9 @@ def _common_axes(figure: Any, panels: Any, columns: int, x: Floats, coordinate: 
         axes.tick_params(which="minor", length=1.2, color=_QUIET)
         axes.tick_params(labelbottom=i + columns >= len(panels), labelleft=i % columns == 0)
     figure.supxlabel(eigenvalue_name(coordinate), fontsize="small")
-    figure.supylabel("eigenvalues per 1/100 of the axis", fontsize="small")
+    name = "eigenvalues per 1/100 of the axis"
+    tall = figure.bbox.height / figure.dpi > _FEW_ROWS * _TALL_ROW
+    figure.supylabel(name if tall else name.replace("per ", "per\n"), fontsize="small")
 
 
 def _no_ticks() -> Any:

@@ -4,7 +4,7 @@ The parts are made in `_clusters`. Source: Papyan (2020), arXiv:2008.11865.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -39,7 +39,7 @@ class ClassDecomposition:
     cross: CurvatureOperator
     within: CurvatureOperator
     own: CurvatureOperator
-    _means: Callable[[], tuple[Tensor, Tensor]]
+    _means: Callable[[], tuple[Tensor, Tensor]] = field(repr=False)
 
     def means(self) -> tuple[Tensor, Tensor]:
         """Return the cluster means delta_cc', (C, C, n), and their weights w_cc', (C, C).
