@@ -22,6 +22,8 @@ _REFERENCES = 8
 _USUAL_STEPS = 40
 # Vectors per probe besides the basis: current, previous, product and its operands on the way.
 WORK_VECTORS = 6
+# What a run cannot do without: the newest two Krylov vectors, and one in the making.
+_LEAST_VECTORS = 3
 # The basis grows by so many vectors at a time.
 BASIS_BLOCK = 16
 
@@ -79,9 +81,12 @@ def choose(
     room: int,
 ) -> Choice:
     """Decide what fits into `room` vectors; `first` is the number of probes to begin with where `probes` is open."""
+    _require_room(n, room)
     begin = probes or first or (1 if n >= _ONE_PROBE else 2)
     # Independent of the number of probes, so that a run can be extended to what a longer one would have given.
     references = min(n, _REFERENCES if n < _ONE_PROBE else 2) if n > 1 else 0
+    if room < references + WORK_VECTORS:
+        references = 0
     wanted = min(steps or _USUAL_STEPS, n)
     fits = room - references >= vectors(wanted, "full")
     policy: Reorth = "none" if reorth == "none" or (reorth == "auto" and not fits) else "full"
@@ -91,6 +96,18 @@ def choose(
     if steps is None and policy == "full":
         most = max(1, min(n, (room - references) // width - WORK_VECTORS))
     return Choice(begin, width, at_once, most, room, policy, reorth == "auto", references, deflate)
+
+
+def _require_room(n: int, room: int) -> None:
+    """Refuse a limit that is too small for anything."""
+    if room < _LEAST_VECTORS:
+        least = _LEAST_VECTORS * n / 1e9
+        msg = (
+            f"`memory` (by default half of what is free) has room for {max(room, 0)} vectors of {n} numbers; one probe "
+            f"needs {_LEAST_VECTORS}: {8 * least:.2g} GB in float64, {4 * least:.2g} GB in float32. Raise it, or pass "
+            "a float32 operator."
+        )
+        raise ValueError(msg)
 
 
 def vectors(steps: int, reorth: Reorth) -> int:

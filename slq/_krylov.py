@@ -6,6 +6,7 @@ doi:10.1093/imamat/10.3.373).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from slq._arrays import Array, Floats
 from slq._basis import Basis, pick
 
 # Symmetry is tested on all pairs among this many probes.
-_PAIRS = 4
+PAIRS = 4
 
 
 class Krylov:
@@ -39,13 +40,14 @@ class Krylov:
         The newest Krylov vectors, those to be multiplied next.
     """
 
-    __slots__ = ("_accumulator", "_basis", "_beta", "_previous", "_references", "_xp", "current")
+    __slots__ = ("_accumulator", "_basis", "_beta", "_previous", "_references", "_scale", "_xp", "current")
 
     def __init__(self, start: Array, xp: Any, *, reorth: bool, references: Array | None = None) -> None:
         device = _arrays.device_of(start)
         self._xp, self._references = xp, references
         self._accumulator = _arrays.accumulator_dtype(xp, device)
         self._basis = Basis(xp) if reorth else None
+        self._scale = 1.0
         self.current, self._previous = start, xp.zeros_like(start)
         self._beta = xp.zeros((start.shape[0],), dtype=start.dtype, device=device)
 
@@ -65,6 +67,24 @@ class Krylov:
     def drop_basis(self) -> None:
         """Free the past vectors."""
         self._basis = None
+
+    def pair(self) -> tuple[Array, Array, Array]:
+        """Return the newest vectors, those before, and what couples them: all that a recurrence goes on from."""
+        return self.current, self._previous, self._beta
+
+    def images(self, product: Callable[[Array], Array]) -> Array:
+        """Return A times the current vectors, as rows."""
+        images = product(self.current)
+        return images if self._scale == 1.0 else images * self._scale
+
+    def size(self, images: Array) -> float:
+        """Return the largest absolute entry."""
+        return float(self._xp.max(self._xp.abs(images)))
+
+    def rescale(self, images: Array, factor: float) -> Array:
+        """Multiply these images and all that come by a factor."""
+        self._scale = factor
+        return images * factor
 
     # What overflows becomes a coefficient that is not finite, which the run tells of; NumPy need not warn as well.
     @np.errstate(over="ignore", invalid="ignore")
@@ -102,22 +122,27 @@ class Krylov:
 
     @np.errstate(over="ignore", invalid="ignore")
     def asymmetry(self, images: Array) -> float:
-        """Estimate |A - A^T|_F / |A|_F, given A times the current random vectors; 0 for a single probe.
-
-        For random unit u, v: u^T B v has the size |B|_F / n, and |A v| that of |A|_F / sqrt(n).
-        """
-        k = min(images.shape[0], _PAIRS)
+        """Estimate |A - A^T|_F / |A|_F, given A times the current random vectors; 0 for a single probe."""
+        k = min(images.shape[0], PAIRS)
         if k < 2:
             return 0.0
         rows, images = self.current[:k, :], images[:k, :]
         gram = _arrays.cast(self._xp.matmul(rows, images.T), self._accumulator, self._xp)
         sizes = self._xp.sqrt(self._dot(images, images))
         found = _arrays.to_host(self._xp.concat([gram, sizes[:, None]], axis=1))
-        difference = (found[:, :-1] - found[:, :-1].T)[np.triu_indices(k, 1)]
-        return float(np.sqrt(rows.shape[1] * np.mean(difference**2)) / (found[:, -1].mean() or 1.0))
+        return asymmetry_of(found[:, :-1], found[:, -1], rows.shape[1])
 
     def _dot(self, a: Array, b: Array) -> Array:
         return self._xp.sum(a * b, axis=-1, dtype=self._accumulator)
+
+
+def asymmetry_of(gram: Floats, sizes: Floats, n: int) -> float:
+    """Estimate |A - A^T|_F / |A|_F from the inner products u^T A v of random unit vectors and the norms |A v|.
+
+    u^T B v has the size |B|_F / n, and |A v| that of |A|_F / sqrt(n).
+    """
+    difference = (gram - gram.T)[np.triu_indices(len(gram), 1)]
+    return float(np.sqrt(n * np.mean(difference**2)) / (sizes.mean() or 1.0))
 
 
 def unit_rows(rows: Array, xp: Any) -> Array:

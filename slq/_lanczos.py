@@ -19,6 +19,8 @@ import numpy.typing as npt
 from slq import _arrays
 from slq._arrays import Array, Floats
 from slq._errors import RunError
+from slq._fused import Fused
+from slq._kernels import Passes, Product, passes_for
 from slq._krylov import Krylov, unit_rows
 from slq._operators import Operator, as_operator, require_block
 
@@ -77,6 +79,8 @@ class LanczosRun:
         Vectors whose inner products with the Krylov vectors are recorded.
     first : int, default 0
         Number of the first probe, for messages.
+    owned : bool, default False
+        Whether the start vectors may be overwritten: at n = 1e9 a copy is gigabytes.
 
     Attributes
     ----------
@@ -91,11 +95,24 @@ class LanczosRun:
     """
 
     def __init__(
-        self, operator: Operator, start: Array, *, reorth: Reorth, references: Array | None = None, first: int = 0
+        self,
+        operator: Operator,
+        start: Array,
+        *,
+        reorth: Reorth,
+        references: Array | None = None,
+        first: int = 0,
+        owned: bool = False,
     ) -> None:
         self._operator, self._xp, self._dtype, self._first = operator, operator.xp, start.dtype, first
-        self._krylov = Krylov(start, operator.xp, reorth=reorth == "full", references=references)
-        self._references = 0 if references is None else references.shape[0]
+        self._references = references
+        self._krylov: Krylov | Fused
+        passes = self._passes(start.shape[0]) if reorth == "none" else None
+        if passes is None:
+            rows = _arrays.rows_of(start.T, operator.xp)
+            self._krylov = Krylov(rows, operator.xp, reorth=reorth == "full", references=references)
+        else:
+            self._krylov = Fused(passes, start, references=references, owned=owned)
         self._active = np.arange(start.shape[0])
         self._scale: float | None = None
         self._pending: list[Array] = []
@@ -146,35 +163,51 @@ class LanczosRun:
     def drop_basis(self) -> None:
         """Free the stored vectors and go on without re-orthogonalisation."""
         self._krylov.drop_basis()
+        passes = None if self.finished else self._passes(self.active)
+        if isinstance(self._krylov, Krylov) and passes is not None:
+            scale = 1.0 / (self._scale or 1.0)
+            self._krylov = Fused(passes, *self._krylov.pair(), references=self._references, scale=scale)
 
     def tridiagonal(self) -> Tridiagonal:
         """Return what has been computed, on the host."""
         lengths = np.array([len(rows) for rows in self._coefficients])
-        table = np.zeros((len(lengths), int(lengths.max(initial=0)), 2 + self._references))
+        references = 0 if self._references is None else self._references.shape[0]
+        table = np.zeros((len(lengths), int(lengths.max(initial=0)), 2 + references))
         for i, rows in enumerate(self._coefficients):
             table[i, : len(rows)] = rows or 0.0
         scale = 1.0 if self._scale is None else self._scale
         return Tridiagonal(table[:, :, 0] * scale, table[:, :, 1] * scale, lengths, table[:, :, 2:])
 
     def _step(self) -> None:
-        images = self._product(self._krylov.current)
+        krylov, began = self._krylov, perf_counter()
+        images = krylov.images(self._product)
+        self.product_seconds += perf_counter() - began
+        self.products += self.active
+        if self._scale is None:
+            self._scale = _arrays.extreme_scale(krylov.size(images), self._dtype)
+            if self._scale != 1.0:
+                images = krylov.rescale(images, 1.0 / self._scale)
         if self.asymmetry is None:
-            self.asymmetry = self._krylov.asymmetry(images)
-        self._pending.append(self._krylov.step(images))
+            self.asymmetry = krylov.asymmetry(images)
+        self._pending.append(krylov.step(images))
 
     def _product(self, rows: Array) -> Array:
-        """Return A applied to each row, in the run's dtype, divided by the run's scale."""
+        """Return A applied to each row, in the run's dtype."""
         operator, xp = self._operator, self._xp
-        began = perf_counter()
-        block = operator.product(_arrays.cast(rows, operator.dtype, xp).T)
-        self.product_seconds += perf_counter() - began
-        self.products += rows.shape[0]
+        columns = _arrays.cast(rows, operator.dtype, xp).T
+        if operator.order == "C" and _arrays.is_numpy(xp):
+            columns = np.ascontiguousarray(columns)
+        block = operator.product(columns)
         require_block(block, (operator.n, rows.shape[0]))
-        result = _arrays.cast(_arrays.rows_of(block, xp), self._dtype, xp)
-        if self._scale is None:
-            self.rounding = max(self.rounding, _arrays.epsilon(block.dtype))
-            self._scale = _arrays.extreme_scale(float(xp.max(xp.abs(result))), self._dtype)
-        return result if self._scale == 1.0 else result * (1.0 / self._scale)
+        self.rounding = max(self.rounding, _arrays.epsilon(block.dtype))
+        return _arrays.cast(_arrays.rows_of(block, xp), self._dtype, xp)
+
+    def _passes(self, width: int) -> Passes | None:
+        """Return a fused step for so many probes, where the matrix has one and it pays."""
+        product = self._operator.product
+        if not isinstance(product, Product) or self._dtype != self._operator.dtype:
+            return None
+        return passes_for(product.source, self._dtype, width)
 
     def _fetch(self) -> None:
         """Copy pending coefficients to the host, cut each probe where it ended, and go on with the others only."""

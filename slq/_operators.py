@@ -18,8 +18,14 @@ import scipy.sparse
 from slq import _arrays
 from slq._arrays import Array
 from slq._errors import RunError
+from slq._kernels import Product
+from slq._kernels_numpy import Rows
+from slq._triangles import require_two_triangles
 
-Product = Callable[[Array], Array]
+Multiply = Callable[[Array], Array]
+
+# Krylov vectors are stored one after the other: what takes them so, or one by one, needs no other order.
+_BY_COLUMNS: Literal["F"] = "F"
 
 
 @runtime_checkable
@@ -71,7 +77,7 @@ class Operator:
 
     n: int
     dtype: Any
-    product: Product
+    product: Multiply
     xp: Any
     device: Any
     order: Literal["C", "F"] = "C"
@@ -166,10 +172,11 @@ def require_block(block: Any, shape: tuple[int, int]) -> None:
 def _from_sparse(matrix: Any) -> Operator:
     n = _dimension(matrix.shape)
     matrix = _floating(matrix.tocsr() if matrix.format != "csr" else matrix)
+    require_two_triangles(matrix)
     return Operator(
         n,
         matrix.dtype,
-        matrix.__matmul__,
+        Product(Rows(matrix)),
         _arrays.namespace_of_dtype(matrix.dtype),
         "cpu",
         metadata={"kind": "sparse matrix", "nonzeros": int(matrix.nnz)},
@@ -180,21 +187,24 @@ def _from_array(matrix: Array) -> Operator:
     n = _dimension(matrix.shape)
     xp = _arrays.namespace_of(matrix)
     matrix = _floating(matrix, xp)
-    return Operator(
-        n, matrix.dtype, matrix.__matmul__, xp, _arrays.device_of(matrix), metadata={"kind": "dense matrix"}
-    )
+    device = _arrays.device_of(matrix)
+    return Operator(n, matrix.dtype, matrix.__matmul__, xp, device, _BY_COLUMNS, metadata={"kind": "dense matrix"})
 
 
 def _from_object(obj: Any, like: Array | None) -> Operator:
     n = _dimension(obj.shape)
     dtype, xp, device = _home(obj, like)
     _require_real(dtype, type(obj).__name__)
-    if hasattr(obj, "matmat"):
+    product: Multiply
+    order: Any = getattr(obj, "order", "C")
+    if isinstance(getattr(obj, "product", None), Product):
+        product = obj.product  # a matrix that a fused step can read
+    elif hasattr(obj, "matmat"):
         product = obj.matmat
     elif hasattr(obj, "__matmul__"):
         product = obj.__matmul__
     elif hasattr(obj, "matvec"):
-        product = _columnwise(obj.matvec, xp)
+        product, order = _columnwise(obj.matvec, xp), _BY_COLUMNS
     else:
         msg = f"`A` of type {type(obj).__name__} has a shape but no `matmat`, `matvec` or `@` to multiply by."
         raise TypeError(msg)
@@ -204,13 +214,13 @@ def _from_object(obj: Any, like: Array | None) -> Operator:
         product,
         xp,
         device,
-        getattr(obj, "order", "C"),
+        order,
         float(getattr(obj, "noise", 0.0)),
         {"kind": type(obj).__name__, **getattr(obj, "metadata", {})},
     )
 
 
-def _from_callable(function: Product, n: int | None, like: Array, block: bool) -> Operator:
+def _from_callable(function: Multiply, n: int | None, like: Array, block: bool) -> Operator:
     if n is None:
         msg = "`n` is missing: a callable does not tell its dimension. Pass as_operator(f, n=...) or wrap it first."
         raise ValueError(msg)
@@ -221,7 +231,8 @@ def _from_callable(function: Product, n: int | None, like: Array, block: bool) -
     xp = _arrays.namespace_of(like)
     _require_real(like.dtype, "like")
     product = function if block else _columnwise(function, xp)
-    return Operator(n, like.dtype, product, xp, _arrays.device_of(like), metadata={"kind": "callable"})
+    order: Literal["C", "F"] = "C" if block else _BY_COLUMNS
+    return Operator(n, like.dtype, product, xp, _arrays.device_of(like), order, metadata={"kind": "callable"})
 
 
 def _from_adapter(obj: Any) -> Any | None:
@@ -243,7 +254,7 @@ def _home(obj: Any, like: Array | None) -> tuple[Any, Any, Any]:
     return dtype, xp, getattr(obj, "device", "cpu" if _arrays.is_numpy(xp) else None)
 
 
-def _columnwise(function: Product, xp: Any) -> Product:
+def _columnwise(function: Multiply, xp: Any) -> Multiply:
     """Make a product of blocks from a product of vectors."""
 
     def product(X: Array) -> Array:

@@ -52,7 +52,7 @@ def probe(n: int, *, seed: int, index: int, kind: Kind = "sphere") -> Floats:
 
     "sphere" is uniform on the unit sphere (a normalised Gaussian); "rademacher" has entries ±1/sqrt(n).
     """
-    return probes(n, range(index, index + 1), seed=seed, kind=kind)[0]
+    return np.asarray(probes(n, range(index, index + 1), seed=seed, kind=kind)[0])
 
 
 def probes(
@@ -60,42 +60,54 @@ def probes(
 ) -> npt.NDArray[Any]:
     """Return the probes of the given numbers as rows, shape (len(indices), n).
 
-    In memory they are the columns of an (n, k) block, as a fused step wants them. Each is drawn and normalised in
-    float64, piece by piece: no copy of that size is made for a shorter dtype.
+    In memory they are the columns of an (n, k) block, as a fused step wants them. A shorter dtype gets what rounding
+    the float64 probe gives, without that probe ever being held: its numbers are drawn twice.
     """
     columns = np.empty((n, len(indices)), dtype=dtype)
-    pieces = -(-n // _BLOCK)
+    pieces, threads = -(-n // _BLOCK), _threads.limit()
     for column, index in zip(columns.T, indices, strict=True):
         squares = np.empty(pieces)
-        fill = partial(_fill, column, squares, seed, index, kind)
-        _threads.run(fill, pieces, threads=_threads.limit(), least=_WORTH_A_THREAD)
-        _divide(column, np.sqrt(n if kind == "rademacher" else squares.sum()))
+        fill = partial(_fill, column, squares, seed, index, kind, None)
+        _threads.run(fill, pieces, threads=threads, least=_WORTH_A_THREAD)
+        norm = np.sqrt(np.float64(n) if kind == "rademacher" else squares.sum())
+        if columns.dtype == np.float64:
+            column /= norm
+        else:
+            again = partial(_fill, column, squares, seed, index, kind, norm)
+            _threads.run(again, pieces, threads=threads, least=_WORTH_A_THREAD)
     return columns.T
 
 
-def _fill(column: npt.NDArray[Any], squares: Floats, seed: int, index: int, kind: Kind, first: int, last: int) -> None:
-    """Draw the pieces [first, last) of one probe, and note the sum of squares of each."""
+def _fill(
+    column: npt.NDArray[Any],
+    squares: Floats,
+    seed: int,
+    index: int,
+    kind: Kind,
+    norm: np.float64 | None,
+    first: int,
+    last: int,
+) -> None:
+    """Draw the pieces [first, last) of one probe; note the sums of squares, or divide by the norm where it is known."""
+    buffer = np.empty(min(_BLOCK, len(column)))
     for j in range(first, last):
         piece = column[j * _BLOCK : (j + 1) * _BLOCK]
-        stream = np.random.Philox(key=seed, counter=_counter(j, index, kind))
-        drawn = _draw(np.random.Generator(stream), piece.size, kind)
+        drawn = buffer[: len(piece)]
+        _draw(np.random.Generator(np.random.Philox(key=seed, counter=_counter(j, index, kind))), drawn, kind)
+        if norm is not None:
+            drawn /= norm
         piece[:] = drawn
-        squares[j] = drawn @ drawn
-
-
-def _divide(column: npt.NDArray[Any], norm: float) -> None:
-    """Divide a vector by a float64 number, in float64."""
-    for first in range(0, len(column), _BLOCK):
-        piece = column[first : first + _BLOCK]
-        piece[:] = piece / np.float64(norm)
+        if norm is None:  # no BLAS here: its own threads would wait for those that call it
+            squares[j] = np.sum(np.multiply(drawn, drawn, out=drawn))
 
 
 def _counter(block: int, index: int, kind: Kind) -> npt.NDArray[np.uint64]:
     return np.array([0, block, index, _KIND_WORD[kind]], dtype=np.uint64)
 
 
-def _draw(generator: np.random.Generator, size: int, kind: Kind) -> Floats:
+def _draw(generator: np.random.Generator, out: Floats, kind: Kind) -> None:
     if kind == "sphere":
-        return generator.standard_normal(size)
-    bits = np.unpackbits(generator.integers(0, 256, size=-(-size // 8), dtype=np.uint8), count=size)
-    return np.where(bits == 1, 1.0, -1.0)
+        generator.standard_normal(out=out)
+    else:
+        bits = np.unpackbits(generator.integers(0, 256, size=-(-out.size // 8), dtype=np.uint8), count=out.size)
+        out[:] = np.where(bits == 1, 1.0, -1.0)

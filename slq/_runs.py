@@ -106,7 +106,9 @@ class Runs:
         if self._vectors is not None:
             operator = projected(operator, self._vectors, self._filling)
             start = unit_rows(project_out(start, self._vectors, operator.xp), operator.xp)
-        self._open = LanczosRun(operator, start, reorth=self.reorth, references=self._references, first=first)
+        self._open = LanczosRun(
+            operator, start, reorth=self.reorth, references=self._references, first=first, owned=True
+        )
         self._projected.append(np.full(count, self._vectors is not None))
 
     def advance(self, steps: int) -> None:
@@ -167,9 +169,11 @@ class Runs:
         T = self.tridiagonal()
         if T is None or self._tested_at == self.products:
             return
+        if self.reorth == "none":
+            self.close()  # its vectors would stand beside those of the test; without a basis nothing asks for them
         n = self._operator.n
         indices = range(2 if len(T.lengths) == 1 and n > 1 else 1)
-        again = LanczosRun(self._operator, self._start(indices), reorth="none")
+        again = LanczosRun(self._operator, self._start(indices), reorth="none", owned=True)
         again.advance(1)
         self._products += again.products
         self._tested_at = self.products
@@ -182,8 +186,11 @@ class Runs:
             self.repeat_error = float(change / size * np.sqrt(n / 2))
 
     def _start(self, indices: range) -> Array:
-        rows = _probes.probes(self._operator.n, indices, seed=self._seed, kind=self._kind)
+        xp, dtype, n = self._operator.xp, self._dtype, self._operator.n
+        on_host = _arrays.is_numpy(xp)
+        drawn = dtype if on_host else np.float64
+        rows = _probes.probes(n, indices, seed=self._seed, kind=self._kind, dtype=drawn)
         if 0 in indices and self._kind == "rademacher":
             # Signs can be orthogonal to an eigenvector; the edges are certified by one probe of the sphere.
-            rows[indices.index(0)] = _probes.probe(self._operator.n, seed=self._seed, index=0, kind="sphere")
-        return _arrays.from_host(rows, self._operator.xp, dtype=self._dtype, device=self._operator.device)
+            rows[indices.index(0)] = _probes.probe(n, seed=self._seed, index=0, kind="sphere")
+        return rows if on_host else _arrays.from_host(rows, xp, dtype=dtype, device=self._operator.device)

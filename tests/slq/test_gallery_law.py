@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from slq import gallery
-from slq.gallery import Law
+from slq.gallery import Law, _lattices
 
 LAW = Law(6, [-1.0, 0.0, 2.0], [1, 3, 2])
 
@@ -86,3 +86,12 @@ def test_counts_of_more_than_a_thousand_million_are_exact():
     assert law.count(-0.5, 0.5) == math.comb(40, 20)
     assert law.count(-41.0, -1.0) * 2 + law.count(-1.0, 0.0) == 2**40
     assert_allclose(law.moment(2), 40.0, rtol=1e-14)
+
+
+@pytest.mark.parametrize("sides", [(12, 9, 7), (40, 3, 5), (6, 6, 6)], ids=str)
+def test_the_law_of_a_huge_grid_is_counted_in_bins(sides, monkeypatch):
+    exact = gallery.laplacian_3d(*sides)[1]
+    monkeypatch.setattr(_lattices, "_MOST_SUMS", 100)
+    binned = gallery.laplacian_3d(*sides)[1]
+    assert binned.n == exact.n
+    assert_allclose(binned.eigenvalues(), exact.eigenvalues(), atol=3e-6)

@@ -632,6 +632,29 @@ class TestAsymmetry:
         assert run.asymmetry == 0.0
 
 
+class TestMemoryOrder:
+    @pytest.mark.parametrize("order", ["C", "F"])
+    def test_blocks_come_in_the_order_that_the_operator_likes(self, order, symmetric):
+        A, seen = symmetric(30), []
+
+        class Ordered:
+            shape, dtype = A.shape, A.dtype
+
+            def matmat(self, X, /):
+                seen.append(X.flags[f"{order}_CONTIGUOUS"])
+                return A @ X
+
+        Ordered.order = order
+        assert_same(coefficients(Ordered(), 3, 5), coefficients(A, 3, 5), 1e-13)
+        assert seen == [True] * 5
+
+    def test_functions_of_one_vector_get_contiguous_ones(self):
+        seen = []
+        operator = as_operator(lambda v: seen.append(v.flags.c_contiguous) or 2.0 * v, n=20)
+        slq.lanczos(operator, probes(20, range(3), seed=0).T, 1)
+        assert seen == [True] * 3
+
+
 class TestOverlaps:
     def test_they_are_inner_products_of_the_krylov_vectors(self, symmetric):
         recorder, start = Recorder(symmetric(40)), probes(40, range(3), seed=0)
