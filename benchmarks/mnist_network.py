@@ -81,51 +81,39 @@ def bulk_distance(s: slq.Spectrum, exact: np.ndarray, limit: float, raw: bool) -
     return float(np.trapezoid(np.abs(found - truth), y))
 
 
-def counts(H: object, top: np.ndarray, steps: list[int], seeds: int) -> None:
+def report(H: object, top: np.ndarray, exact: np.ndarray | None, runs: list[tuple[int, int]], seeds: int) -> None:
     limit = 0.05 * top[0]
-    exact = int(np.sum(top > limit))
-    print(f"{exact} eigenvalues above 5 % of the largest, {top[0]:.4g}")
-    print(f"nearest to the limit {limit:.4g}: {top[exact - 1 : exact + 1]}\n")
-    print("| steps | counted exactly | counts | interval holds it | products |\n| --- | --- | --- | --- | --- |")
-    for m in steps:
-        found = [slq.spectrum(H, probes=1, steps=m, rng=seed) for seed in range(seeds)]
+    number = int(np.sum(top > limit))
+    print(f"{number} eigenvalues above 5 % of the largest, {top[0]:.4g}")
+    print(f"nearest to the limit {limit:.4g}: {top[number - 1 : number + 1]}\n")
+    heads = ("run", "counted exactly", "counts", "interval holds it", "bulk: curve", "bulk: bare nodes", "products")
+    for cells in (heads, ["---"] * len(heads)):
+        print("| " + " | ".join(cells) + " |")
+    for probes, steps in runs:
+        found = [slq.spectrum(H, probes=probes, steps=steps, rng=seed) for seed in range(seeds)]
         counted = [s.count(limit, np.inf) for s in found]
-        right = sum(round(c.value) == exact for c in counted)
-        held = sum(c.low <= exact <= c.high for c in counted)
+        right = sum(round(c.value) == number for c in counted)
+        held = sum(c.low <= number <= c.high for c in counted)
+        bulk = ["–", "–"]
+        if exact is not None:
+            for i, raw in enumerate((False, True)):
+                errors = [bulk_distance(s, exact, limit, raw) for s in found]
+                bulk[i] = f"{np.median(errors):.3f} (worst {max(errors):.3f})"
         spread = f"{min(c.value for c in counted):.1f} to {max(c.value for c in counted):.1f}"
-        print(f"| {m} | {right} of {seeds} | {spread} | {held} of {seeds} | {found[0].products} |", flush=True)
-
-
-def bulk(H: object, exact: np.ndarray, steps: list[int], seeds: int) -> None:
-    limit = 0.05 * exact[-1]
-    print("\n| run | bulk, curve: median (worst) | bulk, bare nodes: median (worst) | whole, share of the range |")
-    print("| --- | --- | --- | --- |")
-    runs = [(f"1 × {m}", {"probes": 1, "steps": m}) for m in steps] + [("10 × 80", {"probes": 10, "steps": 80})]
-    for name, options in runs:
-        found = [slq.spectrum(H, rng=seed, **options) for seed in range(seeds)]
-        cells = []
-        for raw in (False, True):
-            errors = [bulk_distance(s, exact, limit, raw) for s in found]
-            cells.append(f"{np.median(errors):.3f} ({max(errors):.3f})")
-        whole = [
-            np.trapezoid(np.abs(np.searchsorted(exact, x, side="right") / exact.size - s.cdf(x).value), x)
-            for s in found
-            for x in [np.linspace(exact[0], exact[-1], 40_000)]
-        ]
-        print(f"| {name} | {cells[0]} | {cells[1]} | {np.median(whole) / np.ptp(exact):.5f} |", flush=True)
+        cells = (f"{right} of {seeds}", spread, f"{held} of {seeds}", *bulk, str(found[0].products))
+        print(f"| {probes} × {steps} | " + " | ".join(cells) + " |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--steps", type=int, nargs="*", default=[80, 120, 140])
+    parser.add_argument("--steps", type=int, nargs="*", default=[80, 120, 140, 160])
     parser.add_argument("--exact", type=Path, help="file of all eigenvalues; computed where it does not exist")
     asked = parser.parse_args()
     model, batches = trained()
     H = slq_torch.hessian(model, lambda model, batch: cross_entropy(model(batch[0]), batch[1]), batches)
-    counts(H, top_eigenvalues(H), asked.steps, asked.seeds)
-    if asked.exact:
-        bulk(H, all_eigenvalues(H, asked.exact), asked.steps, asked.seeds)
+    exact = all_eigenvalues(H, asked.exact) if asked.exact else None
+    report(H, top_eigenvalues(H), exact, [(1, steps) for steps in asked.steps], asked.seeds)
 
 
 if __name__ == "__main__":
