@@ -16,7 +16,7 @@ import slq
         lambda: slq.gallery.marchenko_pastur(2000),
         lambda: slq.gallery.laplacian_2d(100),
         lambda: slq.gallery.laplacian_3d(20),
-        lambda: slq.gallery.spiked(20_000),
+        lambda: slq.gallery.marchenko_pastur(4000, ratio=0.1),
     ],
 )
 def test_products_are_predicted_within_a_factor_one_and_a_half(make, tol):
