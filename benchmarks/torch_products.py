@@ -118,7 +118,7 @@ def ours(problem: _networks.Problem, strategy: str, memory: float | None = None)
     return slq_torch.hessian(problem.model, _networks.loss, problem.batches, strategy=strategy, memory=memory)
 
 
-def measure(name: str, strategies: list[str], repeats: int) -> dict[str, Any]:
+def measure(name: str, strategies: list[str], repeats: int, only: list[str] | None = None) -> dict[str, Any]:
     """Time everything on one problem."""
     problem = _networks.build(name)
     base = partial(gradient, problem)
@@ -131,6 +131,8 @@ def measure(name: str, strategies: list[str], repeats: int) -> dict[str, Any]:
     for library in PEERS:
         contestants[library] = lambda library=library: peer(library, problem)
     for label, make in contestants.items():
+        if only and label not in only:
+            continue
         try:
             product = make()
             ratios = {}
@@ -243,6 +245,7 @@ def main() -> None:
     parser.add_argument("--spectrum", action="store_true", help="time whole spectra")
     parser.add_argument("--compile", action="store_true", help="time torch.compile too")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="of the columns of the table, e.g. 'slq graph'")
     parser.add_argument("--json", help="write the figures here")
     parser.add_argument("--cpu", action="store_true", help="one thread, seconds of the processor")
     options = parser.parse_args()
@@ -257,7 +260,7 @@ def main() -> None:
         results = []
         for name in options.problems or list(_networks.PROBLEMS):
             print(name, flush=True)
-            results.append(measure(name, strategies, options.repeats))
+            results.append(measure(name, strategies, options.repeats, options.only))
         print(table(results))
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:

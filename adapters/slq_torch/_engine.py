@@ -83,7 +83,7 @@ class HessianProducts:
             {name: dict(times) for name, times in self.trials.seconds.items()},
             dict(self.trials.disagreement),
             dict(self.trials.reasons),
-            0 if held is None else len(held.items),
+            0 if held is None else len({batch for _, batch in held.items}),
             None if held is None else held.bytes_each,
             tuple(self._notes),
         )

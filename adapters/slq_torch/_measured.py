@@ -15,6 +15,11 @@ from slq_torch._strategies import Name
 _WORTH = 0.9
 # A way that took so many times longer at one number of columns is not tried at others.
 _HOPELESS = 1.5
+# Seconds that the first use of vmap and of forward mode takes in a process (0.1 and 1.5 were seen).
+_START = 2.0
+# It is paid where a product of so many columns takes at least this share of it: a run makes some forty.
+_SHARE_OF_START = 1 / 40
+_SHORT = "products are too short for its first use to pay"
 # Seconds spent on products per batch before a trace, which takes about as long, is tried.
 _PATIENCE = 3.0
 
@@ -68,7 +73,8 @@ class Trials:
             names.append("forward-over-reverse")
         else:
             self.reasons["forward-over-reverse"] = "a closure is no function of its parameters"
-        return [name for name in names if name not in self.reasons and not self._hopeless(name)]
+        refused = {name for name, reason in self.reasons.items() if reason != _SHORT}
+        return [name for name in names if name not in refused and not self._hopeless(name)]
 
     def attempt(
         self,
@@ -86,19 +92,23 @@ class Trials:
             self.reasons[name] = "vmap is slow on this model"
             return
         best = self.seconds[self.choices[width]].get(width, float("inf"))
+        if name == "forward-over-reverse" and best < _SHARE_OF_START * _START:
+            self.reasons[name] = _SHORT
+            return
         limit = _WORTH * best if self.choices[width] == "graph" else best
         try:
-            # A first call pays for vmap's own start (about 0.1 s), so a slow one gets a second chance.
+            # A first call pays for a start, so a slow one gets a second chance.
             seconds = float("inf")
             for _ in range(2):
                 clock.tick()
                 other = run()
                 seconds = min(seconds, extra + clock.tick())
-                if seconds <= limit or seconds > 3 * best + 0.1:
+                if seconds <= limit or seconds > 3 * best + _START:
                     break
         except Exception as error:
             self.refuse(name, error)
             return
+        self.reasons.pop(name, None)
         self.note(name, width, seconds)
         norm = float(torch.linalg.vector_norm(expected))
         apart = float(torch.linalg.vector_norm(other - expected)) / (norm or 1.0)
