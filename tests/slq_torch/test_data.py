@@ -86,7 +86,6 @@ def test_a_list_is_a_list_of_batches_and_a_loader_is_read_anew():
         ([X, Y], ValueError, r"different dtypes or dimensions.*tuple\(batch\)"),
         ([X, X.long()], ValueError, "list of tensors of different dtypes"),
     ],
-    ids=str,
 )
 def test_data_that_would_go_wrong_are_refused(data, kind, message, net, kit):
     with pytest.raises(kind, match=message):

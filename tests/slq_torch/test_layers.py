@@ -123,7 +123,6 @@ def test_the_traces_of_all_blocks_add_up_to_that_of_the_hessian(net, batch, kit)
         (lambda name, p: "first" if name[0] == "0" else None, {"first": 25}),
         ({"all": "*", "biases": re.compile("bias$"), "last": ["2.weight"]}, {"all": 37, "biases": 7, "last": 10}),
     ],
-    ids=str,
 )
 def test_blocks_can_be_named_in_many_ways(blocks, expected, net, batch, kit):
     found = slq_torch.layers(net, kit.mean_loss, batch, blocks=blocks)
@@ -180,7 +179,6 @@ def test_parameters_of_the_model_itself_tied_and_frozen_ones(batch, kit):
         ({}, ValueError, "makes no block"),
         ({"none": "9.weight"}, ValueError, "asks for '9.weight'"),
     ],
-    ids=str,
 )
 def test_blocks_of_nothing_are_refused(blocks, kind, message, net, batch, kit):
     with pytest.raises(kind, match=message):

@@ -156,7 +156,6 @@ def test_shapes_and_names_that_do_not_fit_are_refused(net, batch, kit):
         (lambda name, p: False, ValueError, "selects no parameter"),
         ([3], TypeError, "names, globs, regular expressions, tensors or modules, got int"),
     ],
-    ids=str,
 )
 def test_a_selection_of_nothing_is_refused(params, kind, message, net, batch, kit):
     with pytest.raises(kind, match=message):
