@@ -255,9 +255,13 @@ def _converged(rule: Rule, i: int, n: int, noise: float) -> tuple[npt.NDArray[np
     """Return the nodes of probe i that are resolved: (positions, distances to their neighbours).
 
     Nodes of next to no weight are left out, also as neighbours: they are further copies of multiple eigenvalues, which
-    rounding brings in step by step, and leftovers beyond an invariant subspace that rounding hid.
+    rounding brings in step by step. A copy on its way is nearer to the eigenvalue than its residual; what is much
+    further from all nodes of weight is an eigenvalue that the probe hardly sees.
     """
-    alive = np.flatnonzero(n * rule.weights[i] > _WEIGHTLESS)
+    heavy = n * rule.weights[i] > _WEIGHTLESS
+    distance = np.abs(rule.nodes[i][:, None] - rule.nodes[i, heavy]).min(axis=1, initial=np.inf)
+    distinct = (rule.weights[i] > 0) & (rule.residuals[i] + noise <= _RESOLVED * distance)
+    alive = np.flatnonzero(heavy | distinct)
     gaps = neighbour_gaps(rule.nodes[i, alive])
     exact = rule.residuals[i, alive] == 0  # a single node has no neighbour to compare with
     resolved = exact | ((rule.residuals[i, alive] + noise <= _RESOLVED * gaps) & np.isfinite(gaps))
