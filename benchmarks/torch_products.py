@@ -209,11 +209,10 @@ def spectra() -> list[dict[str, Any]]:
 
         def with_pyhessian(problem: _networks.Problem = problem) -> Any:
             library = import_module("pyhessian")
-            if not hasattr(torch, "eig"):
-                torch.eig = lambda T, eigenvectors=True: (  # what it calls was taken out of torch
-                    torch.view_as_real(torch.linalg.eigh(T)[0].to(torch.complex64)),
-                    torch.linalg.eigh(T)[1],
-                )
+            torch.eig = lambda T, eigenvectors=True: (  # what it calls was taken out of torch
+                torch.view_as_real(torch.linalg.eigh(T)[0].to(torch.complex64)),
+                torch.linalg.eigh(T)[1],
+            )
             one = len(problem.batches) == 1
             data = {"data": problem.batches[0]} if one else {"dataloader": problem.batches}
             return library.hessian(problem.model, _networks.criterion, cuda=False, **data).density(iter=80, n_v=10)

@@ -73,6 +73,8 @@ class Operator:
         Relative error of one product beyond rounding; 0 when products are exact to rounding.
     metadata : Mapping
         Facts about the operator that are kept with every result.
+    source : object
+        What was wrapped; its `noise` and `metadata` are read again after the run, when it may know more.
     """
 
     n: int
@@ -83,6 +85,7 @@ class Operator:
     order: Literal["C", "F"] = "C"
     noise: float = 0.0
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    source: Any = field(default=None, repr=False, compare=False)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -217,6 +220,7 @@ def _from_object(obj: Any, like: Array | None) -> Operator:
         order,
         float(getattr(obj, "noise", 0.0)),
         {"kind": type(obj).__name__, **getattr(obj, "metadata", {})},
+        obj,
     )
 
 

@@ -215,6 +215,7 @@ class Session:
             status += "; every Krylov space is invariant, its rule exact"
         metadata = {
             **self.operator.metadata,
+            **getattr(self.operator.source, "metadata", {}),
             "dtype": _arrays.dtype_name(self._dtype),
             "device": str(self.operator.device),
         }
@@ -245,7 +246,8 @@ class Session:
             rounding = max(_NOISE_ROUNDINGS, np.sqrt(self.operator.n)) * self._exact.rounding
         else:
             rounding = _NOISE_ROUNDINGS * max(_arrays.epsilon(self._dtype), self.runs.rounding)
-        return float(norm * max(rounding, self.operator.noise, *self._tested))
+        known = max(self.operator.noise, float(getattr(self.operator.source, "noise", 0.0)))
+        return float(norm * max(rounding, known, *self._tested))
 
     @property
     def _tested(self) -> tuple[float, float]:

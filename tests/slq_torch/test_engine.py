@@ -8,6 +8,8 @@ import torch
 from slq_torch import _engine, _measured, _strategies
 from torch import nn
 
+import slq
+
 
 def spoil(monkeypatch, name, change):
     """Change what one strategy gives."""
@@ -247,3 +249,11 @@ def test_the_state_is_as_before_after_every_strategy(kit):
         for name, tensor in net.state_dict().items():
             assert torch.equal(tensor, before[name]), (strategy, name)
         assert all(p.grad is None and p.requires_grad for p in net.parameters())
+
+
+def test_a_spectrum_knows_the_noise_and_the_samples_that_the_first_product_told(net, kit):
+    H = slq_torch.hessian(net, kit.mean_loss, kit.samples(12), strategy="finite-difference")
+    s = slq.spectrum(H, probes=2, steps=5, rng=0)
+    assert s.noise >= 0.5 * H.noise * abs(s.nodes).max()
+    assert H.noise > 0
+    assert s.metadata["samples"] == 12
