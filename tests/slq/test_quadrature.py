@@ -188,8 +188,11 @@ class TestGauss:
         T = problem(20, 8)[2]
         for name in ("alpha", "beta", "lengths", "overlaps"):
             getattr(T, name).flags.writeable = False
+        before = T.alpha.copy(), T.beta.copy()
         slq.gauss(T)
         radau(T.alpha[0], T.beta[0], -2.0)
+        assert_array_equal(T.alpha, before[0])
+        assert_array_equal(T.beta, before[1])
 
 
 class TestRadau:
