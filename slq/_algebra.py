@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal
 
+from slq import _arrays
 from slq._arrays import Array
 from slq._operators import Operator, as_operator
 
@@ -216,8 +217,8 @@ def _require_alike(first: Combination, second: Combination) -> None:
     if first.shape != second.shape:
         msg = f"operators must have one shape to be added, got {first.shape} and {second.shape}."
         raise ValueError(msg)
-    for what in ("dtype", "device"):
-        a, b = getattr(first, what), getattr(second, what)
+    homes = [(_arrays.library(A.xp), A.device, A.dtype) for A in (first, second)]
+    for what, a, b in zip(("array library", "device", "dtype"), *homes, strict=True):
         if a != b:
             msg = f"operators must share one {what} to be added, got {a} and {b}. Convert one of them first."
             raise TypeError(msg)

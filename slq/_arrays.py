@@ -22,7 +22,10 @@ Floats = npt.NDArray[np.float64]
 _WRAPPED = {"numpy", "torch", "cupy"}
 # Names of floating dtypes begin so; of those that are widened to float32 for Krylov vectors, so.
 _FLOATING = ("float", "bfloat")
-_SHORT = ("float8", "float16", "bfloat16", "float32")
+_HALF = ("float8", "float16", "bfloat16")
+_SHORT = (*_HALF, "float32")
+# Entries of a half-precision matrix that are widened at a time: they should stay in the cache.
+_WIDEN = 2**20
 # Squares of entries beyond 10**±these may leave the range of the dtype, with room for eigenvectors that stand out of
 # n = 1e8 entries and for residuals down to a rounding; powers of two beyond ±these have no reciprocal in it.
 _SAFE_EXPONENT = {"float64": 100, "float32": 6}
@@ -62,6 +65,11 @@ def is_numpy(xp: Any) -> bool:
     return bool(array_api_compat.is_numpy_namespace(xp))
 
 
+def is_jax(xp: Any) -> bool:
+    """Tell whether a namespace is JAX's, whose arrays cannot be changed and whose float64 must be asked for."""
+    return bool(array_api_compat.is_jax_namespace(xp))
+
+
 def dtype_name(dtype: Any) -> str:
     """Return the bare name of a dtype: 'float32' for numpy.float32, torch.float32 and their like."""
     try:
@@ -73,6 +81,35 @@ def dtype_name(dtype: Any) -> str:
 def is_floating(dtype: Any) -> bool:
     """Tell whether a dtype is a real floating one, by its name."""
     return dtype_name(dtype).startswith(_FLOATING)
+
+
+def is_half(dtype: Any) -> bool:
+    """Tell whether a dtype is shorter than float32, by its name: long enough to store numbers, not to add them."""
+    return dtype_name(dtype).startswith(_HALF)
+
+
+def is_deferred(obj: object) -> bool:
+    """Tell whether `obj` is an array of a library that only plans computations (dask)."""
+    return bool(array_api_compat.is_dask_array(obj))
+
+
+def home(x: Any) -> str:
+    """Say in words what array `x` is and where it lives; two arrays can be combined where this is the same."""
+    if not is_array(x):
+        return f"a {type(x).__name__}"
+    return f"an array of {library(namespace_of(x))} on {device_of(x)}"
+
+
+def library(xp: Any) -> str:
+    """Return the name of the library that a namespace belongs to: 'numpy', 'torch', 'jax'."""
+    return str(xp.__name__).removeprefix("array_api_compat.").split(".")[0]
+
+
+def widened_product(matrix: Array, xp: Any, X: Array) -> Array:
+    """Return a half-precision matrix times a float32 block, exact to float32's rounding, some rows at a time."""
+    rows = max(1, _WIDEN // matrix.shape[1])
+    pieces = [xp.matmul(cast(matrix[i : i + rows, :], X.dtype, xp), X) for i in range(0, matrix.shape[0], rows)]
+    return pieces[0] if len(pieces) == 1 else xp.concat(pieces, axis=0)
 
 
 def working_dtype(dtype: Any, xp: Any) -> Any:

@@ -80,5 +80,5 @@ def _product(operator: Operator, columns: Floats) -> tuple[Floats, float]:
     """Multiply a block from the host; return it on the host, and the rounding of its dtype."""
     block = _arrays.from_host(columns, operator.xp, dtype=operator.dtype, device=operator.device)
     product = operator.product(block)
-    require_block(product, columns.shape)
+    require_block(product, block)
     return _arrays.to_host(product), _arrays.epsilon(product.dtype)

@@ -198,7 +198,7 @@ class LanczosRun:
         if operator.order == "C" and _arrays.is_numpy(xp):
             columns = np.ascontiguousarray(columns)
         block = operator.product(columns)
-        require_block(block, (operator.n, rows.shape[0]))
+        require_block(block, columns)
         self.rounding = max(self.rounding, _arrays.epsilon(block.dtype))
         return _arrays.cast(_arrays.rows_of(block, xp), self._dtype, xp)
 

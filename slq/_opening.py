@@ -8,7 +8,7 @@ import numpy as np
 
 from slq import _arrays, _probes
 from slq._choice import Deflate, choose
-from slq._operators import as_operator
+from slq._operators import Operator, as_operator
 from slq._probes import Kind, Seed
 from slq._session import Callback, Session
 from slq._spectrum import Spectrum
@@ -50,7 +50,7 @@ def open_session(
         memory=memory,
     )
     operator = as_operator(A)
-    vectors = _arrays.working_dtype(operator.dtype if dtype is None else dtype, operator.xp)
+    vectors = _dtype_of_vectors(operator, dtype)
     free = _arrays.free_memory(operator.xp, operator.device) / 2 if memory is None else memory
     choice = choose(
         operator.n,
@@ -81,6 +81,22 @@ def validate_tolerance(tol: float) -> None:
     if not 0 < tol < 1:
         msg = f"`tol` must lie strictly between 0 and 1, got {tol}: it is a share of the spectrum's range."
         raise ValueError(msg)
+
+
+def _dtype_of_vectors(operator: Operator, dtype: Any) -> Any:
+    """Return the dtype of Krylov vectors: the one asked for, or the operator's; at least float32."""
+    if dtype is None:
+        return _arrays.working_dtype(operator.dtype, operator.xp)
+    name = _arrays.dtype_name(dtype)
+    if name not in ("float32", "float64"):
+        msg = f"`dtype` must be float32 or float64, got {name}: it is that of the Krylov vectors."
+        raise ValueError(msg)
+    longest = _arrays.dtype_name(_arrays.accumulator_dtype(operator.xp, operator.device))
+    if name == "float64" and longest != name:
+        hint = " Enable it by jax.config.update('jax_enable_x64', True)." if _arrays.is_jax(operator.xp) else ""
+        msg = f"`dtype` is float64, but device {operator.device} has no floats longer than {longest}.{hint}"
+        raise ValueError(msg)
+    return _arrays.working_dtype(dtype, operator.xp)
 
 
 def _validate(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import entry_points
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -101,7 +102,8 @@ def as_operator(obj: Any, /, *, n: int | None = None, like: Array | None = None,
     """Return `obj` as an operator that slq can multiply by.
 
     Nothing is multiplied here, and matrices are not copied, except integer and boolean ones, which become float64
-    (float32 on a device without it).
+    (float32 on a device without it). Dense float16 and bfloat16 matrices stay as they are and are multiplied in
+    float32, some rows at a time.
 
     Parameters
     ----------
@@ -125,7 +127,8 @@ def as_operator(obj: Any, /, *, n: int | None = None, like: Array | None = None,
     Raises
     ------
     TypeError
-        If `obj` offers no product, or has a complex or integer dtype that cannot be converted, or `n` is no integer.
+        If `obj` offers no product, is a lazy (dask) array, or has a complex or integer dtype that cannot be converted,
+        or `n` is no integer.
     ValueError
         If `obj` is empty or not square, or `n` is missing for a callable.
 
@@ -140,6 +143,13 @@ def as_operator(obj: Any, /, *, n: int | None = None, like: Array | None = None,
     """
     if isinstance(obj, Operator):
         return obj
+    if _arrays.is_deferred(obj):
+        msg = (
+            f"`A` is a {type(obj).__module__.split('.')[0]} array, which only writes down what is to be computed: each "
+            "of hundreds of products would be planned anew. Compute it first, or pass a callable that multiplies "
+            "NumPy blocks: as_operator(lambda X: (A @ X).compute(), n=A.shape[0], block=True)."
+        )
+        raise TypeError(msg)
     if scipy.sparse.issparse(obj):
         return _from_sparse(obj)
     adapted = _from_adapter(obj)
@@ -158,15 +168,16 @@ def as_operator(obj: Any, /, *, n: int | None = None, like: Array | None = None,
     raise TypeError(msg)
 
 
-def require_block(block: Any, shape: tuple[int, int]) -> None:
-    """Refuse a product that is no real (n, b) block."""
-    found = tuple(getattr(block, "shape", ()))
+def require_block(block: Any, columns: Array) -> None:
+    """Refuse a product that is no real block of the shape, the library and the device of what was multiplied."""
+    found, shape = tuple(getattr(block, "shape", ())), tuple(columns.shape)
     if found != shape:
         msg = (
             f"a product of a block of shape {shape} must have that shape, got {found} from a "
             f"{type(block).__name__}. Check what `matmat` or the callable returns."
         )
         raise RunError(msg)
+    _require_home(block, columns)
     if _arrays.dtype_name(block.dtype).startswith("complex"):
         msg = "a product of real vectors came out complex. If its imaginary part is rounding, return the real part."
         raise RunError(msg)
@@ -191,6 +202,10 @@ def _from_array(matrix: Array) -> Operator:
     xp = _arrays.namespace_of(matrix)
     matrix = _floating(matrix, xp)
     device = _arrays.device_of(matrix)
+    if _arrays.is_half(matrix.dtype):
+        product = partial(_arrays.widened_product, matrix, xp)
+        facts = {"kind": f"dense {_arrays.dtype_name(matrix.dtype)} matrix, multiplied in float32"}
+        return Operator(n, xp.float32, product, xp, device, _BY_COLUMNS, metadata=facts)
     return Operator(n, matrix.dtype, matrix.__matmul__, xp, device, _BY_COLUMNS, metadata={"kind": "dense matrix"})
 
 
@@ -270,9 +285,21 @@ def _columnwise(function: Multiply, xp: Any) -> Multiply:
                     f"{tuple(getattr(column, 'shape', ()))} from {getattr(function, '__qualname__', function)}."
                 )
                 raise RunError(msg)
+            _require_home(column, X)
         return xp.stack(columns, axis=1)
 
     return product
+
+
+def _require_home(product: Any, columns: Array) -> None:
+    """Refuse a product that came out on another device, or as an array of another library, than what was multiplied."""
+    found, given = _arrays.home(product), _arrays.home(columns)
+    if found != given:
+        msg = (
+            f"a product of {given} came back as {found}. Both must be one library's, on one device: pass `like=` an "
+            "array of the library and device that the product works on, or convert inside the product."
+        )
+        raise RunError(msg)
 
 
 def _dimension(shape: tuple[int, ...]) -> int:

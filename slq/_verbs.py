@@ -213,8 +213,8 @@ def plot(
 
 
 def info() -> int:
-    """Print versions, threads, adapters and devices, to be pasted into a report."""
-    from slq._report import environment
+    """Print versions, threads, adapters, and which array libraries and devices work here."""
+    from slq._environment import environment
 
     _say(environment())
     return 0

@@ -13,6 +13,9 @@ from slq_torch._interop import to_scipy
 from slq_torch._quiet import quiet
 
 _DTYPES = (torch.float32, torch.float64)
+_HALVES = (torch.float16, torch.bfloat16)
+# Entries of a half-precision matrix that are widened at a time: they should stay in the cache.
+_WIDEN = 2**20
 _INT32_MAX = torch.iinfo(torch.int32).max
 
 
@@ -25,7 +28,7 @@ class MatrixOperator:
     def __init__(self, tensor: Tensor, order: Literal["C", "F"]) -> None:
         self._tensor = tensor
         self.shape: tuple[int, int] = (int(tensor.shape[0]), int(tensor.shape[1]))
-        self.dtype: torch.dtype = tensor.dtype
+        self.dtype: torch.dtype = torch.float32 if tensor.dtype in _HALVES else tensor.dtype
         self.device: torch.device = tensor.device
         self.order: Literal["C", "F"] = order
 
@@ -37,7 +40,11 @@ class MatrixOperator:
     @property
     def metadata(self) -> dict[str, Any]:
         """Facts about the matrix that can be written as JSON."""
-        facts: dict[str, Any] = {"kind": "matrix", "layout": str(self._tensor.layout)}
+        stored = self._tensor.dtype
+        kind = (
+            "matrix" if stored == self.dtype else f"{str(stored).removeprefix('torch.')} matrix, multiplied in float32"
+        )
+        facts: dict[str, Any] = {"kind": kind, "layout": str(self._tensor.layout)}
         if self._tensor.layout != torch.strided:
             facts["nonzeros"] = int(self._tensor.values().numel())
         return facts | {"dtype": str(self.dtype), "device": str(self.device)}
@@ -56,6 +63,9 @@ class MatrixOperator:
             A @ X, shape (n, b), without a graph; in the memory order of `order`.
         """
         with torch.no_grad():
+            if self._tensor.dtype in _HALVES:
+                rows = max(1, _WIDEN // self.shape[0])
+                return torch.cat([piece.float() @ X for piece in torch.split(self._tensor, rows)])
             if self.order == "C":
                 return self._tensor @ X
             return (X.T @ self._tensor.T).T  # rows are columns of the result: each lies contiguous
@@ -80,8 +90,10 @@ def matrix(tensor: Tensor, /) -> MatrixOperator:
     Parameters
     ----------
     tensor : Tensor
-        Shape (n, n), float32 or float64; strided, sparse COO, CSR or CSC. Integers and booleans
-        become float64. Repeated entries of a COO tensor are summed. Gradients are not followed.
+        Shape (n, n), float32 or float64; strided or sparse (COO, CSR, CSC, BSR, BSC). Integers and
+        booleans become float64. float16 and bfloat16 are multiplied in float32: dense ones stay as they
+        are and are widened some rows at a time, sparse ones are converted. Repeated entries of a COO
+        tensor are summed. Gradients are not followed.
 
     Returns
     -------
@@ -117,18 +129,21 @@ def matrix(tensor: Tensor, /) -> MatrixOperator:
     tensor = tensor.detach()
     if not (tensor.is_floating_point() or tensor.is_complex()):
         tensor = tensor.to(torch.float64)
-    if tensor.dtype not in _DTYPES:
+    if tensor.dtype not in _DTYPES + _HALVES:
         msg = (
-            f"`tensor` must be float32 or float64, got {tensor.dtype}. Convert halves with .float(); a "
+            f"`tensor` must be real and floating (float64, float32, float16, bfloat16), got {tensor.dtype}. A "
             "Hermitian H = R + iS has the spectrum of the real [[R, -S], [S, R]], each eigenvalue twice."
         )
+        raise ValueError(msg)
+    if tensor.is_meta:
+        msg = "`tensor` is on device meta: it has a shape, but no numbers. Materialise it first."
         raise ValueError(msg)
     if tensor.layout == torch.strided:
         return MatrixOperator(tensor, "F")
     if tensor.dense_dim():
         msg = "`tensor` must have scalar entries, got a hybrid sparse tensor. Use .to_dense() first."
         raise ValueError(msg)
-    return MatrixOperator(_compressed(tensor), "C")
+    return MatrixOperator(_compressed(tensor.float() if tensor.dtype in _HALVES else tensor), "C")
 
 
 def _compressed(tensor: Tensor) -> Tensor:
@@ -137,6 +152,8 @@ def _compressed(tensor: Tensor) -> Tensor:
     if tensor.device.type == "cpu" and not mkl:  # without it torch cannot multiply CSR on the CPU
         return tensor.to_sparse(layout=torch.sparse_coo).coalesce()
     with quiet("Sparse .*(in beta|invariant checks)"):
+        if tensor.layout in (torch.sparse_bsr, torch.sparse_bsc):  # no way leads straight to rows
+            tensor = tensor.to_sparse(layout=torch.sparse_coo).coalesce()
         rows = tensor.to_sparse_csr()
         if max(rows.shape[0], rows.values().numel()) > _INT32_MAX:
             return rows

@@ -155,7 +155,7 @@ class TestGrowthAndLoss:
         assert basis._blocks[0] is first
 
     def test_what_is_stored_does_not_change_with_the_array_that_was_given(self, backend):
-        if backend.read_only or backend.name == "jax":
+        if backend.read_only or backend.name.startswith("jax"):
             pytest.skip("its arrays cannot be changed")
         rows, vectors = backend.asarray(np.ones((1, 4)) / 2), np.ones((1, 1, 4)) / 2
         basis = Basis(backend.xp)

@@ -2,6 +2,7 @@
 
 import builtins
 import gzip
+import itertools
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import scipy.io
 import scipy.sparse as sp
 
 import slq
-from slq import _cli
+from slq import _cli, _environment
 
 pytest.importorskip("cyclopts")
 
@@ -186,23 +187,41 @@ def test_info_names_versions_threads_adapters_and_devices(cli):
     facts = dict(line.split(maxsplit=1) for line in out.splitlines())
     assert code == 0
     assert facts["slq"] == slq.__version__
-    assert facts["numpy"] == np.__version__
+    assert facts["numpy"] == f"{np.__version__}: cpu works"
+    assert "cpu works" in facts["torch"]
     assert "CPU core" in facts["threads"]
     assert "torch" in facts["adapters"]
-    assert "cpu" in facts["devices"]
     assert facts.keys() >= {"python", "scipy", "torch", "jax", "cupy"}
 
 
-def test_info_says_of_a_missing_package_that_it_is_not_installed(monkeypatch):
-    from slq import _report
+class TestInfo:
+    def lines(self):
+        return dict(line.split(maxsplit=1) for line in _environment.environment().splitlines())
 
-    monkeypatch.setattr(_report, "find_spec", lambda name: None)
-    monkeypatch.setattr(_report, "_PACKAGES", ("slq", "no-such-package"))
+    def test_says_of_a_missing_package_that_it_is_not_installed(self, monkeypatch):
+        monkeypatch.setattr(_environment, "find_spec", lambda name: None)
+        monkeypatch.setattr(_environment, "_PACKAGES", ("slq", "no-such-package"))
 
-    lines = _report.environment().splitlines()
-    assert "no-such-package   not installed" in lines
-    assert "adapters          torch (not installed)" in lines
-    assert "devices           cpu" in lines
+        lines = self.lines()
+        assert lines["no-such-package"] == lines["jax"] == lines["cupy"] == "not installed"
+        assert "torch (not installed)" in lines["adapters"]
+
+    def test_says_which_device_fails_and_how(self, monkeypatch):
+        def devices():
+            yield "good:0", np.diag(np.arange(1.0, 9.0))
+            yield "other:1", np.diag(np.arange(2.0, 10.0))
+            yield "bad:2", "no matrix"
+            message = "driver too old"
+            raise RuntimeError(message)
+
+        monkeypatch.setattr(_environment, "_LIBRARIES", {"numpy": devices})
+        assert self.lines()["numpy"].endswith("RuntimeError: driver too old")
+
+        monkeypatch.setattr(_environment, "_LIBRARIES", {"numpy": lambda: itertools.islice(devices(), 3)})
+        good, other, bad = self.lines()["numpy"].split(": ", 1)[1].split(", ", 2)
+        assert good == "good:0 works"
+        assert other == "other:1 gives other numbers than NumPy"
+        assert bad.startswith("bad:2 fails (TypeError: `A` must be a square matrix")
 
 
 @pytest.mark.parametrize(

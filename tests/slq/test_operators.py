@@ -312,13 +312,13 @@ class TestProductsOfARun:
     def test_rounding_of_a_short_matrix_is_not_taken_for_a_spectrum(self, dtype):
         run = LanczosRun(as_operator(np.eye(50, dtype=dtype)), slq._probes.probes(50, range(2), seed=0), reorth="full")
         run.advance(20)
-        assert run.rounding == np.finfo(dtype).eps
+        assert run.rounding == np.finfo(np.float32).eps  # halves are multiplied in float32
         assert run.tridiagonal().lengths.tolist() == [1, 1]
 
     def test_a_half_precision_matrix_gives_the_spectrum_of_its_entries(self, symmetric):
         A = symmetric(N).astype(np.float16)
         nodes = slq.gauss(slq.lanczos(A, np.ones(N, dtype=np.float32), N)).nodes[0]
-        assert_allclose(nodes[[0, -1]], np.linalg.eigvalsh(A.astype(np.float64))[[0, -1]], atol=3e-3)
+        assert_allclose(nodes[[0, -1]], np.linalg.eigvalsh(A.astype(np.float64))[[0, -1]], atol=1e-5)
 
     def test_an_extended_precision_matrix_is_run_in_float64(self, symmetric):
         A = symmetric(N)
