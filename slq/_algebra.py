@@ -17,8 +17,42 @@ from slq._arrays import Array
 from slq._operators import Operator, as_operator
 
 
+class Linear:
+    """Gives an operator the arithmetic of `Combination`: sums, differences, multiples, numbers on the diagonal."""
+
+    __slots__ = ()
+
+    def __add__(self, other: Any) -> Combination:
+        """Add another operator of this shape, or a number times the identity."""
+        return plus(self, other)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Combination:
+        """Subtract another operator of this shape, or a number times the identity."""
+        return plus(self, other, -1.0)
+
+    def __rsub__(self, other: Any) -> Combination:
+        """Subtract from another operator, or from a number times the identity."""
+        return plus(times(self, -1.0), other)
+
+    def __neg__(self) -> Combination:
+        """Change the sign."""
+        return times(self, -1.0)
+
+    def __mul__(self, factor: Any) -> Combination:
+        """Multiply by a number."""
+        return times(self, factor)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: Any) -> Combination:
+        """Divide by a number."""
+        return over(self, divisor)
+
+
 @dataclass(frozen=True, slots=True)
-class Combination:
+class Combination(Linear):
     """The operator c_1 A_1 + ... + c_k A_k + s I.
 
     Attributes
@@ -81,28 +115,6 @@ class Combination:
 
     def __matmul__(self, X: Array, /) -> Array:
         return self.matmat(X[:, None])[:, 0] if X.ndim == 1 else self.matmat(X)
-
-    def __add__(self, other: Any) -> Combination:
-        return plus(self, other)
-
-    __radd__ = __add__
-
-    def __sub__(self, other: Any) -> Combination:
-        return plus(self, other, -1.0)
-
-    def __rsub__(self, other: Any) -> Combination:
-        return plus(times(self, -1.0), other)
-
-    def __neg__(self) -> Combination:
-        return times(self, -1.0)
-
-    def __mul__(self, factor: Any) -> Combination:
-        return times(self, factor)
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, divisor: Any) -> Combination:
-        return over(self, divisor)
 
     def __str__(self) -> str:
         text = " + ".join(_term(c, operator.metadata.get("kind", "operator")) for c, operator in self.terms)

@@ -154,6 +154,8 @@ def free_memory(xp: Any, device: Any) -> float:
         return float(xp.cuda.mem_get_info(device)[0])
     if hasattr(xp, "cuda") and hasattr(xp.cuda, "runtime"):  # cupy
         return float(xp.cuda.runtime.memGetInfo()[0])
+    if hasattr(device, "memory_stats") and (stats := device.memory_stats()):  # jax; None on the CPU
+        return float(stats["bytes_limit"] - stats["bytes_in_use"])
     try:
         return float(os.sysconf("SC_AVPHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # not POSIX

@@ -108,7 +108,9 @@ class LanczosRun:
         self._references = references
         self._krylov: Krylov | Fused
         passes = self._passes(start.shape[0]) if reorth == "none" else None
-        if passes is None:
+        if operator.krylov is not None:
+            self._krylov = operator.krylov(start, reorth=reorth == "full", references=references)
+        elif passes is None:
             rows = _arrays.rows_of(start.T, operator.xp)
             self._krylov = Krylov(rows, operator.xp, reorth=reorth == "full", references=references)
         else:

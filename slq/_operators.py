@@ -28,13 +28,17 @@ Multiply = Callable[[Array], Array]
 # Krylov vectors are stored one after the other: what takes them so, or one by one, needs no other order.
 _BY_COLUMNS: Literal["F"] = "F"
 
+# Top modules of types whose library has another name.
+_LIBRARY = {"jaxlib": "jax"}
+
 
 @runtime_checkable
 class SymmetricOperator(Protocol):
     """A real symmetric matrix of which only products are known. Duck-typed: nothing needs to inherit from it.
 
     Optional attributes: `xp` (array namespace, NumPy if absent), `device`, `order` ("C" or "F": the memory order it
-    likes blocks in), `noise` (relative error of one product), `metadata` (JSON-able facts).
+    likes blocks in), `noise` (relative error of one product), `metadata` (JSON-able facts), `krylov` (makes a
+    recurrence of its own, as for `Operator`).
     """
 
     @property
@@ -74,6 +78,9 @@ class Operator:
         Relative error of one product beyond rounding; 0 when products are exact to rounding.
     metadata : Mapping
         Facts about the operator that are kept with every result.
+    krylov : callable, optional
+        ``krylov(start, reorth=bool, references=array or None)`` makes what takes the place of the core's recurrence:
+        an object with the methods of `slq._krylov.Krylov`, for libraries that have fused kernels of their own.
     source : object
         What was wrapped; its `noise` and `metadata` are read again after the run, when it may know more.
     """
@@ -86,6 +93,7 @@ class Operator:
     order: Literal["C", "F"] = "C"
     noise: float = 0.0
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    krylov: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
     source: Any = field(default=None, repr=False, compare=False)
 
     @property
@@ -235,6 +243,7 @@ def _from_object(obj: Any, like: Array | None) -> Operator:
         order,
         float(getattr(obj, "noise", 0.0)),
         {"kind": type(obj).__name__, **getattr(obj, "metadata", {})},
+        getattr(obj, "krylov", None),
         obj,
     )
 
@@ -257,6 +266,7 @@ def _from_callable(function: Multiply, n: int | None, like: Array, block: bool) 
 def _from_adapter(obj: Any) -> Any | None:
     """Ask the adapter named after the top module of `obj`'s type, if one is registered."""
     top = type(obj).__module__.split(".")[0]
+    top = _LIBRARY.get(top, top)
     for entry in entry_points(group="slq.adapters", name=top):
         return entry.load()(obj)
     return None

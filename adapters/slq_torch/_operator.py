@@ -11,7 +11,7 @@ import array_api_compat.torch as torch_namespace
 import torch
 from torch import Tensor
 
-from slq._algebra import Combination, over, plus, times
+from slq._algebra import Linear
 from slq_torch._interop import to_scipy
 from slq_torch._parameters import Parameters
 from slq_torch._passes import Call, Passes
@@ -55,7 +55,7 @@ class Prepared(Protocol):
 
 
 @final
-class CurvatureOperator:
+class CurvatureOperator(Linear):
     """A curvature matrix of a loss; made by `slq_torch.hessian` and its like.
 
     Sums, differences and multiples (``H - G``, ``0.5 * H``) are operators again, and a number that is added stands for
@@ -172,34 +172,6 @@ class CurvatureOperator:
     def __matmul__(self, X: Tensor, /) -> Tensor:
         """Multiply with a block (n, b) or a vector (n,)."""
         return self.matmat(X[:, None])[:, 0] if X.ndim == 1 else self.matmat(X)
-
-    def __add__(self, other: Any) -> Combination:
-        """Add another operator of this shape, or a number times the identity."""
-        return plus(self, other)
-
-    __radd__ = __add__
-
-    def __sub__(self, other: Any) -> Combination:
-        """Subtract another operator of this shape, or a number times the identity."""
-        return plus(self, other, -1.0)
-
-    def __rsub__(self, other: Any) -> Combination:
-        """Subtract from another operator, or from a number times the identity."""
-        return plus(times(self, -1.0), other)
-
-    def __neg__(self) -> Combination:
-        """Change the sign."""
-        return times(self, -1.0)
-
-    def __mul__(self, factor: Any) -> Combination:
-        """Multiply by a number."""
-        return times(self, factor)
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, divisor: Any) -> Combination:
-        """Divide by a number."""
-        return over(self, divisor)
 
     def to_vector(self, values: Iterable[Tensor] | Mapping[str, Tensor], /) -> Tensor:
         """Flatten tensors shaped like the parameters into (n,), `dtype`; a mapping goes by names."""

@@ -1,0 +1,9 @@
+"""JAX for slq: curvature matrices over pytrees of parameters, and JAX arrays as matrices."""
+
+from slq_jax._adapter import as_operator
+from slq_jax._gauss_newton import ggn
+from slq_jax._hessian import hessian
+from slq_jax._matrices import MatrixOperator, matrix
+from slq_jax._operator import CurvatureOperator
+
+__all__ = ["CurvatureOperator", "MatrixOperator", "as_operator", "ggn", "hessian", "matrix"]
