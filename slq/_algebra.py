@@ -106,6 +106,11 @@ class Combination(Linear):
         terms = [{"coefficient": c, **operator.metadata} for c, operator in self.terms]
         return {"kind": str(self), "terms": terms, "shift": self.shift}
 
+    @property
+    def krylov(self) -> Any:
+        """What makes the recurrence of a run, where the first term brings its own."""
+        return self._first.krylov
+
     def matmat(self, X: Array, /) -> Array:
         """Return the combination times X, one product with each term."""
         total = self.shift * X

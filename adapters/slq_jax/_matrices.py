@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.experimental.sparse import BCOO, BCSR
 
 from slq._algebra import Linear
+from slq_jax._krylov import JaxKrylov
 from slq_jax._parameters import x64_enabled
 from slq_jax._placement import Placement, automatic, placement_of
 
@@ -38,7 +39,7 @@ class Rows(NamedTuple):
 class MatrixOperator(Linear):
     """A JAX matrix as a symmetric operator; made by `slq_jax.matrix`."""
 
-    __slots__ = ("_matrix", "_multiply", "device", "dtype", "metadata", "shape")
+    __slots__ = ("_matrix", "_multiply", "device", "dtype", "krylov", "metadata", "shape")
 
     order: Literal["F"] = "F"
 
@@ -49,6 +50,7 @@ class MatrixOperator(Linear):
         self.shape: tuple[int, int] = (n, n)
         self.dtype: Any = jnp.promote_types(values.dtype, jnp.float32)
         self.device: Any = placement.device
+        self.krylov = partial(JaxKrylov, placement)
         self.metadata: dict[str, Any] = facts | {"dtype": values.dtype.name, "device": str(self.device)}
 
     @property

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from slq._algebra import Linear
 from slq._arrays import epsilon, free_memory
 from slq_jax._columns import mapped
+from slq_jax._krylov import JaxKrylov
 from slq_jax._parameters import X64, Parameters, x64_enabled
 from slq_jax._passes import Passes
 from slq_jax._placement import Placement
@@ -22,6 +23,8 @@ from slq_jax._placement import Placement
 Leaves = Sequence[jax.Array]
 # Share of the free memory that the columns of a product may take.
 _SHARE = 0.25
+# Compiling a product takes as long as many columns: up to so many times as many are multiplied to avoid it.
+_WORTH_PADDING = 4
 # No chunk is larger unless it is asked for.
 _MOST = 64
 
@@ -125,6 +128,11 @@ class CurvatureOperator(Linear):
             "loss": None if first is None else first.mean,
         }
 
+    @property
+    def krylov(self) -> Callable[..., JaxKrylov]:
+        """Makes the recurrence of a run; see `slq.Operator`."""
+        return partial(JaxKrylov, self._placement)
+
     def matmat(self, X: jax.Array, /) -> jax.Array:
         """Multiply the matrix with b columns in one pass over the data.
 
@@ -164,7 +172,8 @@ class CurvatureOperator(Linear):
         return f"CurvatureOperator({self._kind}, n={self.shape[0]:,}, {self.dtype.name}, {self.device})"
 
     def _product(self, X: jax.Array) -> jax.Array:
-        params, width = self._params, X.shape[1]
+        params, width = self._params, self._compiled_width(X.shape[1])
+        asked, X = X.shape[1], jnp.pad(X, ((0, 0), (0, width - X.shape[1]))) if width > X.shape[1] else X
         if self._memory is None:
             self._memory = _SHARE * free_memory(jnp, self.device)
         limits = (self._memory, _MOST) if self._chunk is None else (math.inf, self._chunk)
@@ -177,7 +186,11 @@ class CurvatureOperator(Linear):
         if width not in self._proven:  # a device tells that its memory ran out when it is waited for
             result.block_until_ready()
             self._proven.add(width)
-        return result
+        return result[:, :asked] if asked < width else result
+
+    def _compiled_width(self, width: int) -> int:
+        """Return the number of columns to multiply: a few more where that has been compiled already."""
+        return min((w for w in self._proven if width <= w <= _WORTH_PADDING * width), default=width)
 
 
 def _contribution(

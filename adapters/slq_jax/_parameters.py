@@ -25,7 +25,7 @@ X64 = 'jax.config.update("jax_enable_x64", True)'
 
 def x64_enabled() -> bool:
     """Whether JAX makes float64 arrays at all."""
-    return bool(jax.config.read("jax_enable_x64"))
+    return bool(jax.dtypes.canonicalize_dtype(np.float64) == np.float64)
 
 
 @dataclass(frozen=True, slots=True)
