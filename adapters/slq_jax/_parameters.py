@@ -18,6 +18,7 @@ Array = jax.Array
 Selected = str | re.Pattern[str]
 Selection = Selected | Iterable[Selected] | Callable[[str, Array], bool]
 
+_SELECTED = (str, re.Pattern)
 _HALF = ("float16", "bfloat16")
 _FLOATING = ("float32", "float64", *_HALF)
 X64 = 'jax.config.update("jax_enable_x64", True)'
@@ -109,8 +110,8 @@ def parameters_of(params: Any, select: Selection | None) -> Parameters:
     floating = [n for n, x in zip(names, leaves, strict=True) if _is_array(x) and x.dtype.name in _FLOATING]
     if select is None:
         chosen = set(floating)
-    elif isinstance(select, Selected) or not callable(select):
-        items = [select] if isinstance(select, Selected) else list(select)
+    elif isinstance(select, _SELECTED) or not callable(select):
+        items = [select] if isinstance(select, _SELECTED) else list(select)
         chosen = set().union(*(_matches(item, names, floating) for item in items))
     else:
         chosen = {n for n, x in zip(names, leaves, strict=True) if n in floating and select(n, x)}

@@ -1,6 +1,7 @@
 """Small networks as pytrees, and the dense Hessian that products are held against."""
 
 from importlib.util import find_spec
+from itertools import pairwise
 
 import pytest
 
@@ -8,6 +9,7 @@ if find_spec("jax") is None:
     collect_ignore_glob = ["test_*.py"]
 else:
     import jax
+    import jax.flatten_util
     import jax.numpy as jnp
     import numpy as np
 
@@ -91,7 +93,7 @@ else:
         def cut(batch, *sizes):
             """Cut a batch into pieces of so many samples."""
             ends = np.cumsum((0, *sizes))
-            return [tuple(x[i:j] for x in batch) for i, j in zip(ends[:-1], ends[1:], strict=True)]
+            return [tuple(x[i:j] for x in batch) for i, j in pairwise(ends)]
 
         @staticmethod
         def matrix(operator):

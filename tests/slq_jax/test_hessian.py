@@ -7,9 +7,9 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import slq_jax
 
 import slq
-import slq_jax
 
 
 def test_every_kind_of_network_has_the_hessian_that_jax_builds(network, kit):

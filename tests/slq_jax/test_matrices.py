@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import slq_jax
 from jax.experimental.sparse import BCOO, BCSR
 
 import slq
-import slq_jax
 
 
 def arrow(n=30):
@@ -98,5 +98,5 @@ def test_what_is_no_symmetric_matrix_is_refused(array, kind, message):
 
 
 def test_a_tracer_is_no_matrix():
-    with pytest.raises(TypeError, match="outside of jax.jit"):
+    with pytest.raises(TypeError, match=r"outside of jax\.jit"):
         jax.jit(lambda A: slq_jax.matrix(A).matmat(A))(jnp.eye(2))
