@@ -3,6 +3,7 @@
 from importlib.metadata import version as _version
 
 from slq import gallery, plot
+from slq._apply import Applied, apply
 from slq._budget import ErrorBudget
 from slq._density import Density
 from slq._doctor import Diagnosis, Finding, check
@@ -22,6 +23,7 @@ from slq._spectrum import Spectrum, load
 __version__ = _version("slq")
 
 __all__ = [
+    "Applied",
     "Band",
     "Density",
     "Diagnosis",
@@ -39,6 +41,7 @@ __all__ = [
     "Spectrum",
     "SymmetricOperator",
     "Tridiagonal",
+    "apply",
     "as_operator",
     "check",
     "gallery",

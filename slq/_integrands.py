@@ -37,6 +37,8 @@ class Integrand:
         The order from which the signs hold; m steps need those from 2 m on.
     name : str
         For messages.
+    derivative : callable, optional
+        Vectorised derivative, for gradients of traces.
     """
 
     f: Function
@@ -46,6 +48,7 @@ class Integrand:
     degree: int = -1
     first: int = 2
     name: str = "f"
+    derivative: Function | None = None
 
     def bracketed(self, steps: int) -> bool:
         """Whether quadrature rules of so many steps bound its integral from both sides."""
@@ -53,14 +56,16 @@ class Integrand:
 
 
 KNOWN: dict[str, Integrand] = {
-    "identity": Integrand(lambda x: np.asarray(x, dtype=np.float64), degree=1, name="x"),
-    "square": Integrand(np.square, degree=2, name="x**2"),
-    "log": Integrand(np.log, -1, 1, positive=True, name="log"),
-    "inverse": Integrand(np.reciprocal, 1, -1, positive=True, name="1/x"),
-    "sqrt": Integrand(np.sqrt, -1, 1, positive=True, name="sqrt"),
-    "exp": Integrand(np.exp, 1, 1, name="exp"),
-    "cosh": Integrand(np.cosh, 1, name="cosh"),
-    "entropy": Integrand(lambda x: -x * np.log(x), -1, 1, positive=True, name="-x log x"),
+    "identity": Integrand(lambda x: np.asarray(x, dtype=np.float64), degree=1, name="x", derivative=np.ones_like),
+    "square": Integrand(np.square, degree=2, name="x**2", derivative=lambda x: 2 * x),
+    "log": Integrand(np.log, -1, 1, positive=True, name="log", derivative=np.reciprocal),
+    "inverse": Integrand(np.reciprocal, 1, -1, positive=True, name="1/x", derivative=lambda x: -1 / x**2),
+    "sqrt": Integrand(np.sqrt, -1, 1, positive=True, name="sqrt", derivative=lambda x: 0.5 / np.sqrt(x)),
+    "exp": Integrand(np.exp, 1, 1, name="exp", derivative=np.exp),
+    "cosh": Integrand(np.cosh, 1, name="cosh", derivative=np.sinh),
+    "entropy": Integrand(
+        lambda x: -x * np.log(x), -1, 1, positive=True, name="-x log x", derivative=lambda x: -np.log(x) - 1
+    ),
 }
 _UFUNCS: dict[Function, str] = {
     np.log: "log",
@@ -92,7 +97,11 @@ def power_of(p: float) -> Integrand:
     The k-th one is p (p - 1) ... (p - k + 1) x**(p - k): from k = p on every factor more is negative.
     """
     if p >= 0 and p.is_integer():
-        return Integrand(lambda x: np.asarray(x, dtype=np.float64) ** int(p), degree=int(p), name=f"x**{p:g}")
+        k = int(p)
+        slope: Function = (lambda x: k * np.asarray(x, dtype=np.float64) ** (k - 1)) if k else np.zeros_like
+        return Integrand(lambda x: np.asarray(x, dtype=np.float64) ** k, degree=k, name=f"x**{p:g}", derivative=slope)
     first = max(int(np.ceil(p)), 0)
     even = 1 if first % 2 == 0 else -1
-    return Integrand(lambda x: x**p, even, -even, positive=True, first=first, name=f"x**{p:g}")
+    return Integrand(
+        lambda x: x**p, even, -even, positive=True, first=first, name=f"x**{p:g}", derivative=lambda x: p * x ** (p - 1)
+    )

@@ -9,6 +9,7 @@ Gram-Schmidt sweeps; breakdown judged against the size of T, per probe; extreme 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Literal
@@ -92,6 +93,10 @@ class LanczosRun:
         Unit in the last place of the shortest dtype that a product went through.
     asymmetry : float or None
         Estimate of |A - A^T|_F / |A|_F from the first products of two or more probes.
+    on_step : callable or None
+        Called before each step with the numbers of the active probes and their newest Krylov vectors as rows.
+    on_end : callable or None
+        Called with the number of a probe that has ended, as long as its vectors are there to `combine`.
     """
 
     def __init__(
@@ -123,6 +128,9 @@ class LanczosRun:
         self.products, self.product_seconds = 0, 0.0
         self.rounding = max(_arrays.epsilon(start.dtype), _arrays.epsilon(operator.dtype))
         self.asymmetry: float | None = None
+        self.on_step: Callable[[npt.NDArray[np.intp], Array], object] | None = None
+        self.on_end: Callable[[int], object] | None = None
+        self._made = 0
 
     @property
     def active(self) -> int:
@@ -133,6 +141,16 @@ class LanczosRun:
     def finished(self) -> bool:
         """Whether every probe has reached an invariant subspace."""
         return self._active.size == 0
+
+    @property
+    def xp(self) -> Any:
+        """Array namespace."""
+        return self._xp
+
+    @property
+    def orthogonal(self) -> bool:
+        """Whether vectors are kept and new ones made orthogonal to them."""
+        return self._krylov.orthogonal
 
     @property
     def probes(self) -> int:
@@ -160,7 +178,11 @@ class LanczosRun:
         None where the vectors are not kept, or the probe has ended.
         """
         where = np.flatnonzero(self._active == probe)
-        return self._krylov.combine(int(where[0]), coefficients) if where.size else None
+        if not where.size:
+            return None
+        # Steps that were made beyond the end of a probe's space mean nothing.
+        padded = np.pad(coefficients, ((0, 0), (0, self._made - coefficients.shape[1])))
+        return self._krylov.combine(int(where[0]), padded)
 
     def drop_basis(self) -> None:
         """Free the stored vectors and go on without re-orthogonalisation."""
@@ -182,6 +204,9 @@ class LanczosRun:
 
     def _step(self) -> None:
         krylov, began = self._krylov, perf_counter()
+        if self.on_step is not None:
+            self.on_step(self._active, krylov.current)
+        self._made += 1
         images = krylov.images(self._product)
         self.product_seconds += perf_counter() - began
         self.products += self.active
@@ -223,6 +248,9 @@ class LanczosRun:
         if lengths[worst] < reached and not ended[worst]:
             self._raise_not_finite(int(lengths[worst]), int(self._active[worst]))
         if ended.any():
+            for probe in self._active[ended]:
+                if self.on_end is not None:
+                    self.on_end(int(probe))
             self._active = self._active[~ended]
             if not self.finished:
                 self._krylov.keep(np.flatnonzero(~ended))

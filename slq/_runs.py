@@ -54,7 +54,7 @@ class Runs:
     ) -> None:
         self._operator, self._seed, self._kind, self._dtype = operator, seed, kind, dtype
         self.reorth: Reorth = reorth
-        self._references = self._start(range(references)) if references else None
+        self._references = self.starts(range(references)) if references else None
         self._closed = [] if done is None else [done]
         self._projected = [] if done is None else [np.zeros(len(done.lengths), dtype=bool)]
         self._vectors: Array | None = None
@@ -98,11 +98,11 @@ class Runs:
             return self._open.steps
         return int(self._closed[-1].lengths.max()) if self._closed else 0
 
-    def open(self, count: int) -> None:
-        """Start `count` more probes as the open batch, closing the one before."""
+    def open(self, count: int) -> LanczosRun:
+        """Start `count` more probes as the open batch, closing the one before; return it."""
         self.close()
         first = self.probes
-        operator, start = self._operator, self._start(range(first, first + count))
+        operator, start = self._operator, self.starts(range(first, first + count))
         if self._vectors is not None:
             operator = projected(operator, self._vectors, self._filling)
             start = unit_rows(project_out(start, self._vectors, operator.xp), operator.xp)
@@ -110,6 +110,7 @@ class Runs:
             operator, start, reorth=self.reorth, references=self._references, first=first, owned=True
         )
         self._projected.append(np.full(count, self._vectors is not None))
+        return self._open
 
     def advance(self, steps: int) -> None:
         """Take the open batch `steps` further."""
@@ -173,7 +174,7 @@ class Runs:
             self.close()  # its vectors would stand beside those of the test; without a basis nothing asks for them
         n = self._operator.n
         indices = range(2 if len(T.lengths) == 1 and n > 1 else 1)
-        again = LanczosRun(self._operator, self._start(indices), reorth="none", owned=True)
+        again = LanczosRun(self._operator, self.starts(indices), reorth="none", owned=True)
         again.advance(1)
         self._products += again.products
         self._tested_at = self.products
@@ -185,7 +186,8 @@ class Runs:
         if change > 8 * _arrays.epsilon(self._dtype) * size:
             self.repeat_error = float(change / size * np.sqrt(n / 2))
 
-    def _start(self, indices: range) -> Array:
+    def starts(self, indices: range) -> Array:
+        """Return the probes of the given numbers as rows."""
         xp, dtype, n = self._operator.xp, self._dtype, self._operator.n
         on_host = _arrays.is_numpy(xp)
         drawn = dtype if on_host else np.float64

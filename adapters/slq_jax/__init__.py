@@ -5,5 +5,16 @@ from slq_jax._gauss_newton import ggn
 from slq_jax._hessian import hessian
 from slq_jax._matrices import MatrixOperator, matrix
 from slq_jax._operator import CurvatureOperator
+from slq_jax._traces import TraceValue, logdet, trace
 
-__all__ = ["CurvatureOperator", "MatrixOperator", "as_operator", "ggn", "hessian", "matrix"]
+__all__ = [
+    "CurvatureOperator",
+    "MatrixOperator",
+    "TraceValue",
+    "as_operator",
+    "ggn",
+    "hessian",
+    "logdet",
+    "matrix",
+    "trace",
+]

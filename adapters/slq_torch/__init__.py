@@ -11,6 +11,7 @@ from slq_torch._layers import Layers, layers
 from slq_torch._operator import CurvatureOperator
 from slq_torch._residual import Split, residual, split
 from slq_torch._tensors import MatrixOperator, matrix
+from slq_torch._traces import TraceValue, logdet, trace
 
 __all__ = [
     "ClassDecomposition",
@@ -18,6 +19,7 @@ __all__ = [
     "Layers",
     "MatrixOperator",
     "Split",
+    "TraceValue",
     "as_operator",
     "class_decomposition",
     "fisher",
@@ -26,7 +28,9 @@ __all__ = [
     "hessian",
     "input_hessian",
     "layers",
+    "logdet",
     "matrix",
     "residual",
     "split",
+    "trace",
 ]

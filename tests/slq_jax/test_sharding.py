@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import slq
 import slq_jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 jax.config.update("jax_enable_x64", True)
 assert len(jax.devices()) == 4
@@ -42,7 +42,6 @@ expected = plain.matmat(X)
 options = dict(probes=2, steps=20, rng=0)
 spectrum = slq.spectrum(plain, **options)
 # On a mesh whose axes the compiler uses as it likes, on one where the user says how, and a matrix.
-mesh = Mesh(np.array(jax.devices()), ("d",))
 for axes in (AxisType.Auto, AxisType.Explicit):
     mesh = jax.make_mesh((4,), ("d",), axis_types=(axes,))
     sharded = {"w": put(mesh, params["w"], P("d", None)), "v": put(mesh, params["v"], P("d", None))}
