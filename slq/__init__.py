@@ -8,6 +8,8 @@ from slq._budget import ErrorBudget
 from slq._density import Density
 from slq._doctor import Diagnosis, Finding, check
 from slq._driver import spectrum
+from slq._eigen import eigsh
+from slq._eigenpairs import Eigenpairs
 from slq._errors import RunError, SlqWarning
 from slq._estimates import Band, ErrorParts, Estimate
 from slq._functions import logdet, trace, trace_inverse
@@ -27,6 +29,7 @@ __all__ = [
     "Band",
     "Density",
     "Diagnosis",
+    "Eigenpairs",
     "ErrorBudget",
     "ErrorParts",
     "Estimate",
@@ -44,6 +47,7 @@ __all__ = [
     "apply",
     "as_operator",
     "check",
+    "eigsh",
     "gallery",
     "gauss",
     "lanczos",

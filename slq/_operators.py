@@ -191,6 +191,16 @@ def require_block(block: Any, columns: Array) -> None:
         raise RunError(msg)
 
 
+def image_rows(operator: Operator, rows: Array) -> Array:
+    """Return A applied to each of some rows, as rows in the dtype of the product."""
+    columns = _arrays.cast(rows, operator.dtype, operator.xp).T
+    if operator.order == "C" and _arrays.is_numpy(operator.xp):
+        columns = np.ascontiguousarray(columns)
+    block = operator.product(columns)
+    require_block(block, (operator.n, rows.shape[0]))
+    return _arrays.rows_of(block, operator.xp)
+
+
 def _from_sparse(matrix: Any) -> Operator:
     n = _dimension(matrix.shape)
     matrix = _floating(matrix.tocsr() if matrix.format != "csr" else matrix)

@@ -1,0 +1,286 @@
+"""Thick-restart block Lanczos: a Krylov space of bounded size that converges to eigenvectors at the chosen end.
+
+Vectors stay on the operator's device as rows of one array: locked vectors first, which every new vector is kept
+orthogonal to and which take no part otherwise, then the basis, then the block to be multiplied next. Each step is one
+product and two block Gram-Schmidt sweeps; the coefficients of these sweeps *are* the projected matrix, fetched every
+few steps, so a restart, a fresh random vector or a non-trivial start need no case of their own.
+
+Source: Wu & Simon 2000, doi:10.1137/S0895479898334605, with all coefficients measured instead of assumed. How many
+Ritz vectors survive a restart is chosen as by Yamazaki, Bai, Simon, Wang & Wu 2010, doi:10.1145/1824801.1824805.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from slq import _arrays, _deflation
+from slq._arrays import Array, Floats
+from slq._errors import RunError
+from slq._operators import Operator, image_rows
+
+# Coefficients are fetched after 1, 2, 4, 8 steps and then every 8: a copy is a synchronisation on a GPU. NumPy's are
+# there at once.
+_FETCH_EVERY = 8
+# A block smaller than this many roundings of its product is an invariant subspace, as in `_lanczos`.
+_BREAKDOWN_ROUNDINGS = 32.0
+# Columns that a restart combines at once, so that it needs no second basis.
+_PANEL = 1 << 16
+
+
+class Ritz(NamedTuple):
+    """Eigenpairs of the projected matrix: values ascending, coefficients as columns, residual norms."""
+
+    values: Floats
+    coefficients: Floats
+    residuals: Floats
+
+
+class Restarts:
+    """A basis that grows by products and shrinks by restarts.
+
+    Parameters
+    ----------
+    operator : Operator
+        The matrix.
+    draw : callable
+        Makes fresh random rows, given how many.
+    dtype : dtype
+        Of the vectors.
+    size : int
+        Most vectors of the basis.
+    start : array, shape (b, n)
+        First block; made orthonormal here.
+    locked : array, shape (d, n), optional
+        Orthonormal rows; the matrix is taken on what is orthogonal to them.
+    scale : float, optional
+        What products are divided by; by default the size of the first one, where that is extreme.
+
+    Attributes
+    ----------
+    used : int
+        Vectors of the basis that have been multiplied.
+    room : int
+        Dimension of what is orthogonal to the locked vectors.
+    tail : ndarray
+        Coefficients of the next block's vectors in A times the basis, one row each.
+    products : int
+        Columns multiplied so far.
+    norm : float
+        The largest product of a unit vector so far, an estimate of |A| from below.
+    asymmetry : float
+        Largest |u^T A v - v^T A u| among basis vectors that should be zero.
+    """
+
+    def __init__(
+        self,
+        operator: Operator,
+        draw: Callable[[int], Array],
+        dtype: Any,
+        *,
+        size: int,
+        start: Array,
+        locked: Array | None = None,
+        scale: float | None = None,
+    ) -> None:
+        self._operator, self._xp, self._dtype, self._draw = operator, operator.xp, dtype, draw
+        self._locked = 0 if locked is None else int(locked.shape[0])
+        self.room = operator.n - self._locked
+        self.size, self._block = min(size, self.room), int(start.shape[0])
+        shape = (self._locked + self.size + self._block, operator.n)
+        self._rows = self._xp.zeros(shape, dtype=dtype, device=operator.device)
+        if locked is not None:
+            self._put(0, locked)
+        self.used, self._width = 0, 0
+        self._projected = np.zeros((self.size, self.size))
+        self.tail = np.zeros((0, 0))
+        self._scale = scale
+        self._chunk, self._on_host = 1, _arrays.is_numpy(self._xp)
+        self._pending: list[tuple[Array, Array]] = []
+        self._accumulator = _arrays.accumulator_dtype(self._xp, operator.device)
+        self._unit = max(_arrays.epsilon(dtype), _arrays.epsilon(operator.dtype))
+        self.products, self.norm, self.asymmetry = 0, 0.0, 0.0
+        self._place(start)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the basis spans all that is orthogonal to the locked vectors."""
+        return self.used == self.room
+
+    @property
+    def full(self) -> bool:
+        """Whether another block does not fit."""
+        return self.used + self._width > self.size
+
+    @property
+    def scale(self) -> float | None:
+        """What products are divided by: a power of two, 1 for all but extreme units; None before the first."""
+        return self._scale
+
+    def advance(self, steps: int, products: int) -> None:
+        """Multiply up to `steps` blocks, as far as they fit into the basis and the number of products left."""
+        chunk = min(steps, self._chunk)
+        while steps > 0 and not (self.full or self.complete or self._width > products):
+            before = self.products
+            try:
+                for _ in range(min(chunk, steps)):
+                    self._step()
+                    if self.full or self.products - before + self._width > products:
+                        break
+            finally:  # when a product raises, the steps before it are kept
+                broken = self._fetch()
+            steps -= chunk
+            products -= self.products - before
+            chunk = self._chunk = 1 if broken or self._on_host else min(2 * self._chunk, _FETCH_EVERY)
+            if broken:
+                break
+
+    def ritz(self) -> Ritz:
+        """Return all eigenpairs of the projected matrix, with the residual norms that they have in exact arithmetic."""
+        m = self.used
+        values, coefficients = np.linalg.eigh(self._projected[:m, :m])
+        return Ritz(values, coefficients, np.linalg.norm(self.tail @ coefficients, axis=0))
+
+    def vectors(self, coefficients: Floats) -> Array:
+        """Return combinations of the basis as rows, from columns of coefficients."""
+        basis = self._rows[self._locked : self._locked + self.used, :]
+        return self._xp.matmul(self._host(coefficients.T), basis)
+
+    def restart(self, ritz: Ritz, keep: npt.NDArray[np.intp]) -> None:
+        """Shrink the basis to the given Ritz vectors."""
+        first, m, count = self._locked, self.used, len(keep)
+        factors = self._host(ritz.coefficients[:, keep].T)
+        panel = self._operator.n if hasattr(self._rows, "at") else _PANEL
+        for left in range(0, self._operator.n, panel):
+            columns = slice(left, min(left + panel, self._operator.n))
+            combined = self._xp.matmul(factors, self._rows[first : first + m, columns])
+            self._rows = _arrays.assign(self._rows, (slice(first, first + count), columns), combined)
+        self._put(first + count, self._rows[first + m : first + m + self._width, :])
+        kept = self._rows[first : first + count, :]
+        sizes = self._xp.sqrt(self._xp.sum(kept * kept, axis=-1, dtype=self._accumulator))
+        self._put(first, kept / _arrays.cast(sizes, self._dtype, self._xp)[:, None])
+        self._projected[:] = 0.0
+        self._projected[range(count), range(count)] = ritz.values[keep]
+        self.tail, self.used = self.tail @ ritz.coefficients[:, keep], count
+
+    def _step(self) -> None:
+        """Multiply the newest block; what is left after projection becomes the next."""
+        xp, first, last = self._xp, self._locked + self.used, self._locked + self.used + self._width
+        images = image_rows(self._operator, self._rows[first:last, :])
+        self.products += self._width
+        self._unit = max(self._unit, _arrays.epsilon(images.dtype))
+        images = _arrays.cast(images, self._dtype, xp)
+        if self._scale is None:
+            self._scale = _arrays.extreme_scale(float(xp.max(xp.abs(images))), self._dtype)
+        if self._scale != 1.0:
+            images = images / self._scale
+        self.used += self._width
+        images, coefficients = self._project_out(images, last)
+        images, coupling = self._normalise(images)
+        images, correction = self._project_out(images, last)
+        images, change = self._normalise(images)
+        self._put(last, images)
+        coefficients = coefficients + xp.matmul(correction, coupling)
+        self._pending.append((coefficients, xp.matmul(change, coupling)))
+
+    def _normalise(self, rows: Array) -> tuple[Array, Array]:
+        """Return orthonormal rows Q and the R with rows = R^T Q."""
+        xp = self._xp
+        if rows.shape[0] > 1:
+            columns, coupling = xp.linalg.qr(rows.T)
+            return columns.T, coupling
+        size = _arrays.cast(xp.sqrt(xp.sum(rows * rows, axis=-1, dtype=self._accumulator)), self._dtype, xp)
+        return rows / xp.where(size > 0, size, xp.ones_like(size))[:, None], size[:, None]
+
+    def _fetch(self) -> bool:
+        """Enter pending coefficients into the projected matrix; cut off what came after an invariant subspace.
+
+        Tells whether there was one.
+        """
+        pending, self._pending = self._pending, []
+        end = self.used - sum(int(coupling.shape[0]) for _, coupling in pending)
+        for coefficients, coupling in pending:
+            C, R = _arrays.to_host(coefficients), _arrays.to_host(coupling)
+            width = R.shape[0]
+            if not (np.isfinite(C).all() and np.isfinite(R).all()):
+                self.used = end
+                self._raise_not_finite()
+            begin, end = end, end + width
+            self._enter(C[self._locked : self._locked + end], begin, end)
+            self.tail = np.hstack([np.zeros((width, begin)), R])
+            size = float(np.linalg.norm(np.vstack([C, R]), 2))
+            self.norm = max(self.norm, size)
+            left, sizes, right = np.linalg.svd(R)
+            noise = max(_BREAKDOWN_ROUNDINGS * self._unit, self._operator.noise)
+            alive = int(np.sum(sizes > noise * min(self.norm, 2 * size)))
+            if alive < width:
+                self.used = end
+                self._shrink(left[:, :alive], (sizes[:, None] * right)[:alive])
+                return True
+        return False
+
+    def _enter(self, C: Floats, begin: int, end: int) -> None:
+        """Enter one block's column, and see how far the row measured before differs."""
+        expected = self.tail if begin else C[:0]
+        strangers = C[:begin].copy()
+        if begin and expected.shape == (end - begin, begin):
+            strangers -= expected.T
+        self.asymmetry = max(self.asymmetry, float(np.linalg.norm(strangers)))
+        own = C[begin:end]
+        self._projected[:begin, begin:end] = C[:begin]
+        self._projected[begin:end, :begin] = C[:begin].T
+        self._projected[begin:end, begin:end] = (own + own.T) / 2
+
+    def _shrink(self, mixing: Floats, coupling: Floats) -> None:
+        """Go on with the directions of the next block that are left, or with random ones where none is."""
+        last = self._locked + self.used
+        width = mixing.shape[1]
+        if width:
+            block = self._rows[last : last + self._width, :]
+            self._put(last, self._xp.matmul(self._host(mixing.T), block))
+            self._width, self.tail = width, np.hstack([np.zeros((width, self.used - coupling.shape[1])), coupling])
+        else:
+            self.tail = np.zeros((0, self.used))
+            self._width = 0
+            if not self.complete:
+                self._place(self._draw(min(self._block, self.room - self.used)))
+                self.tail = np.zeros((self._width, self.used))
+
+    def _place(self, rows: Array) -> None:
+        """Make rows orthonormal to all there is and put them where the next block stands."""
+        last = self._locked + self.used
+        rows = _deflation.orthonormal(rows, self._xp)
+        for _ in range(2):  # the first may leave little, the second makes what is left orthogonal to rounding
+            if last:
+                rows, _ = self._project_out(rows, last)
+                rows, _ = self._project_out(rows, last)
+            rows = _deflation.orthonormal(rows, self._xp)
+        self._put(last, rows)
+        self._width = int(rows.shape[0])
+
+    def _project_out(self, rows: Array, last: int) -> tuple[Array, Array]:
+        """Remove the components along the first rows of the basis; return them as columns too."""
+        xp, basis = self._xp, self._rows
+        if not hasattr(basis, "at"):
+            basis = basis[:last, :]
+            coefficients = xp.matmul(basis, rows.T)
+        else:  # jax compiles for every shape it meets: it reads all rows and forgets those that do not count
+            valid = xp.arange(basis.shape[0], device=self._operator.device) < last
+            coefficients = xp.where(valid[:, None], xp.matmul(basis, rows.T), 0.0)
+        return rows - xp.matmul(coefficients.T, basis), coefficients
+
+    def _put(self, first: int, rows: Array) -> None:
+        self._rows = _arrays.assign(self._rows, (slice(first, first + rows.shape[0]), slice(None)), rows)
+
+    def _host(self, values: Floats) -> Array:
+        return _arrays.from_host(values, self._xp, dtype=self._dtype, device=self._operator.device)
+
+    def _raise_not_finite(self) -> None:
+        msg = (
+            f"the product gave NaN or Inf after {self.products} products. Common causes: a loss that overflows in half "
+            "precision, a division by zero inside the operator, uninitialised memory. `slq.check` looks for the cause."
+        )
+        raise RunError(msg)
