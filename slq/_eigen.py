@@ -5,7 +5,6 @@ Interior eigenvalues are not looked for: they need a factorisation or a filter, 
 
 from __future__ import annotations
 
-import sys
 from typing import Any, get_args
 
 import numpy as np
@@ -15,11 +14,14 @@ from slq._arrays import Array
 from slq._eigenpairs import Eigenpairs
 from slq._ends import Which
 from slq._hunt import Callback, Hunt
+from slq._opening import dtype_of_vectors
 from slq._operators import Operator, as_operator
 from slq._probes import Seed
 
 # Vectors of the basis by default: beyond, on the gallery, products hardly become fewer.
 _LEAST_BASIS, _SPARE, _BLOCKS = 48, 20, 12
+# Products by default, at most: so many times n, and so many at least.
+_LIMIT, _LEAST_LIMIT = 10, 1000
 # Vectors that are needed besides: a product, its operands, and their like.
 _WORK_VECTORS = 6
 
@@ -82,7 +84,8 @@ def eigsh(
     confidence : float, default 0.95
         Of the proof.
     max_products : int, optional
-        Never multiply more columns than this; what is there then is returned, with what has not converged marked.
+        Never multiply more columns than this, by default 10 n or 1000; what is there then is returned, with what has
+        not converged marked.
     memory : float, optional
         Bytes that vectors may take; half of what is free by default.
     progress : bool, default False
@@ -131,7 +134,7 @@ def eigsh(
     """
     operator = as_operator(A)
     _validate(k, which, tol, block, confidence, max_products, memory)
-    vectors = _arrays.working_dtype(operator.dtype if dtype is None else dtype, operator.xp)
+    vectors = dtype_of_vectors(operator, dtype)
     known = None if deflate is None else _rows("deflate", deflate, operator, vectors)
     if known is not None:
         known = _deflation.orthonormal(known, operator.xp)
@@ -155,7 +158,7 @@ def eigsh(
         known=known,
         verify=verify,
         confidence=confidence,
-        limit=sys.maxsize if max_products is None else int(max_products),
+        limit=max(_LEAST_LIMIT, _LIMIT * operator.n) if max_products is None else int(max_products),
         callback=callback,
         show_progress=progress,
     ).run()
@@ -217,6 +220,9 @@ def _validate(
         if value < 1:
             msg = f"`{name}` must be at least 1, got {value}."
             raise ValueError(msg)
+    if max_products is not None and max_products < block:
+        msg = f"`max_products` must be at least `block` = {block}, got {max_products}."
+        raise ValueError(msg)
     if which not in get_args(Which):
         hint = ' For those nearest to zero of a positive definite matrix, take "SA".' if which == "SM" else ""
         msg = f"`which` must be one of {', '.join(map(repr, get_args(Which)))}, got {which!r}.{hint}"

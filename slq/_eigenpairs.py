@@ -32,7 +32,7 @@ class Eigenpairs:
     converged : ndarray of bool, shape (k,)
         Whether a residual is at most the tolerance.
     rest : tuple of float
-        All eigenvalues that are not among `values` lie in (low, high), with probability `confidence`; infinite at an
+        All eigenvalues that are not among `values` lie in [low, high], with probability `confidence`; infinite at an
         end that was not asked about or not verified. Deflated eigenvalues count as known.
     verified : bool
         Whether `rest` leaves no room for an eigenvalue that was missed, up to the tolerance.

@@ -31,7 +31,7 @@ from slq._restarts import Restarts, Ritz
 Callback = Callable[[Eigenpairs], object]
 
 # A residual of so many roundings of |A| cannot fall much further; measured with a product it is larger by rounding.
-_CONVERGED, _MEASURED = 2.0, 64.0
+_CONVERGED, _MEASURED = 4.0, 64.0
 # Ritz vectors help the proof along while their residuals widen it by this share of their distance to what is wanted.
 _NEARLY = 0.1
 _HALVINGS = 50
@@ -117,7 +117,8 @@ class Hunt:
             ritz = self._converge(space, self.k)
             complete, near = space.complete, self._take(space, ritz, self.k)
             if complete:
-                self._rest, self._verified = _ends.limits(self._best().values, self.which), True
+                low, high, _ = self._limits()
+                self._rest, self._verified = self._around((np.inf, -np.inf), low, high), True
                 return "exact: the basis spans the whole space"
             return self._verify_all(near) if self._verify else "converged"
         except Stop as stop:
@@ -148,7 +149,13 @@ class Hunt:
     def _prove(self, near: Pairs | None, allowed: int) -> int:
         """Take a random vector through the complement; return how many wanted eigenpairs turned up there."""
         low, high, slack = self._limits()
+        found = self._locked(None)
+        if found.shape[0] == self.operator.n:
+            self._rest, self._verified = self._around((np.inf, -np.inf), low, high), True
+            return 0
         locked = self._locked(near)
+        if locked.shape[0] == self.operator.n:
+            locked, near = found, None
         space, proof, steps = self._open(self._draw(1), locked), Filter(), 1
         ends = int(np.isfinite(low)) + int(np.isfinite(high))
         risk = (1 - self._confidence) * 2 / ends  # `Filter.edges` shares it among two
@@ -186,10 +193,10 @@ class Hunt:
     def _around(self, edges: tuple[float, float], low: float, high: float) -> tuple[float, float]:
         """Return edges that hold, up to rounding, what was found and is not among the best too; infinite if unasked."""
         values = np.sort(np.concatenate([pairs.values for pairs in self._found]))
-        others = np.append(edges, values[_ends.order(values, self.which)[self.k :]])
+        others = values[_ends.order(values, self.which)[self.k :]]
         noise = float(self._goal(np.zeros(1), _MEASURED)[0])
-        below = float(others.min()) - noise if np.isfinite(low) else -np.inf
-        return below, float(others.max()) + noise if np.isfinite(high) else np.inf
+        below, above = others.min(initial=edges[0]) - noise, others.max(initial=edges[1]) + noise
+        return float(below) if np.isfinite(low) else -np.inf, float(above) if np.isfinite(high) else np.inf
 
     def _step(self, space: Restarts, steps: int = 1) -> Ritz:
         """Advance by a few steps and return the Ritz pairs, or end the search."""
@@ -360,7 +367,7 @@ def _prefix(residuals: Floats, distances: Floats) -> int:
     """Return how many near pairs, the most wanted first, help the proof more than their residuals spoil it."""
     with np.errstate(divide="ignore", invalid="ignore"):
         spoiled = np.cumsum(residuals**2 / distances)
-        helps = (distances > 0) & (spoiled <= _NEARLY * distances)
+        helps = (distances > 0) & (spoiled <= _NEARLY * distances[:1])
     return int(np.argmin(np.append(helps, False)))
 
 

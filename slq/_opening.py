@@ -50,7 +50,7 @@ def open_session(
         memory=memory,
     )
     operator = as_operator(A)
-    vectors = _dtype_of_vectors(operator, dtype)
+    vectors = dtype_of_vectors(operator, dtype)
     free = _arrays.free_memory(operator.xp, operator.device) / 2 if memory is None else memory
     choice = choose(
         operator.n,
@@ -83,7 +83,7 @@ def validate_tolerance(tol: float) -> None:
         raise ValueError(msg)
 
 
-def _dtype_of_vectors(operator: Operator, dtype: Any) -> Any:
+def dtype_of_vectors(operator: Operator, dtype: Any) -> Any:
     """Return the dtype of Krylov vectors: the one asked for, or the operator's; at least float32."""
     if dtype is None:
         return _arrays.working_dtype(operator.dtype, operator.xp)

@@ -197,7 +197,7 @@ def image_rows(operator: Operator, rows: Array) -> Array:
     if operator.order == "C" and _arrays.is_numpy(operator.xp):
         columns = np.ascontiguousarray(columns)
     block = operator.product(columns)
-    require_block(block, (operator.n, rows.shape[0]))
+    require_block(block, columns)
     return _arrays.rows_of(block, operator.xp)
 
 

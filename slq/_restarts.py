@@ -211,7 +211,7 @@ class Restarts:
             begin, end = end, end + width
             self._enter(C[self._locked : self._locked + end], begin, end)
             self.tail = np.hstack([np.zeros((width, begin)), R])
-            size = float(np.linalg.norm(np.vstack([C, R]), 2))
+            size = float(np.linalg.norm(np.vstack([C, R])))
             self.norm = max(self.norm, size)
             left, sizes, right = np.linalg.svd(R)
             noise = max(_BREAKDOWN_ROUNDINGS * self._unit, self._operator.noise)
