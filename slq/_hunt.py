@@ -90,7 +90,7 @@ class Hunt:
         self._spent, self._norm, self._asymmetry = 0, 0.0, 0.0
         self._scale: float | None = None
         self._found: list[Pairs] = []
-        self._rest, self._verified = (-np.inf, np.inf), False
+        self._rest, self._verified, self._tied = (-np.inf, np.inf), False, False
 
     @property
     def products(self) -> int:
@@ -144,7 +144,8 @@ class Hunt:
         while count := self._prove(near, allowed):
             near, joined = None, joined + count
         missed = f"; {joined} found that the first start vector could not see" if joined else ""
-        return f"converged, {'' if self._verified else 'not '}verified{missed}"
+        tied = "; the last value has a copy that was not asked for" if self._tied else ""
+        return f"converged, {'' if self._verified else 'not '}verified{missed}{tied}"
 
     def _prove(self, near: Pairs | None, allowed: int) -> int:
         """Take a random vector through the complement; return how many wanted eigenpairs turned up there."""
@@ -167,7 +168,8 @@ class Hunt:
             edges = _coupled(proof.edges(ritz, space.tail, space.room, risk), near)
             self._rest = self._around(edges, low, high)
             self._verified = edges[0] >= low - slack and edges[1] <= high + slack
-            if self._verified or space.complete or space.products >= allowed:
+            self._tied = bool(np.any((ritz.values > high - slack) | (ritz.values < low + slack)))
+            if self._verified or self._tied or space.complete or space.products >= allowed:
                 self._close()
                 return 0
             steps = int(np.clip(space.products // 4, 1, _LOOK))

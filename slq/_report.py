@@ -1,4 +1,4 @@
-"""What the command line says of a Spectrum, as JSON. Strings come out; nothing is printed here."""
+"""What the command line says of a result, as JSON. Strings come out; nothing is printed here."""
 
 from __future__ import annotations
 
@@ -6,14 +6,28 @@ import json
 import math
 from typing import Any
 
+from slq._eigenpairs import Eigenpairs
 from slq._estimates import Estimate
 from slq._outliers import Outliers
 from slq._spectrum import Spectrum
 
 
-def as_json(spectrum: Spectrum) -> str:
-    """Return the main figures of a spectrum as one JSON object; numbers that JSON cannot write become null."""
-    return json.dumps(_finite(figures(spectrum)), indent=2, allow_nan=False, default=str)
+def as_json(result: Spectrum | Eigenpairs) -> str:
+    """Return the main figures of a result as one JSON object; numbers that JSON cannot write become null."""
+    found = figures_of_pairs(result) if isinstance(result, Eigenpairs) else figures(result)
+    return json.dumps(_finite(found), indent=2, allow_nan=False, default=str)
+
+
+def figures_of_pairs(pairs: Eigenpairs) -> dict[str, Any]:
+    """Return eigenvalues, residuals and what is known about the others."""
+    names = ("n", "which", "tol", "products", "seconds", "status", "seed", "verified", "confidence")
+    return {name: getattr(pairs, name) for name in names} | {
+        "values": pairs.values.tolist(),
+        "residuals": pairs.residuals.tolist(),
+        "converged": pairs.converged.tolist(),
+        "rest": dict(zip(("low", "high"), pairs.rest, strict=True)),
+        "warnings": list(pairs.warnings),
+    }
 
 
 def figures(spectrum: Spectrum) -> dict[str, Any]:

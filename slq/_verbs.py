@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 from slq._driver import spectrum
+from slq._eigenpairs import Eigenpairs
 from slq._errors import RunError, SlqWarning
 from slq._spectrum import Spectrum, load
 
@@ -29,6 +30,7 @@ and tells how wrong each number can be.
   slq run SOURCE      compute: SOURCE is a matrix file, or module:factory
   slq show FILE       look at a result again
   slq plot FILE       draw it
+  slq eigs SOURCE     eigenvalues at the ends, with residuals
   slq info            versions and devices, for reports
 
 Each explains itself: slq run --help"""
@@ -41,7 +43,9 @@ _INCHES, _DPI = (5.0, 3.2), 200
 
 def command_of(arguments: Sequence[str]) -> Callable[[], object] | str:
     """Return what the command line asks for, ready to be called, or a text that says why it makes no sense."""
-    verbs: dict[str, Callable[..., int]] = {"demo": demo, "run": run, "show": show, "plot": plot, "info": info}
+    verbs: dict[str, Callable[..., int]] = {
+        "demo": demo, "run": run, "show": show, "plot": plot, "eigs": eigs, "info": info,
+    }  # fmt: skip
     first = next(iter(arguments), "-")
     if not first.startswith("-") and first not in verbs:
         close = difflib.get_close_matches(first, verbs, n=1)
@@ -212,6 +216,70 @@ def plot(
     return 0
 
 
+def eigs(
+    source: str,
+    /,
+    *,
+    k: Annotated[int, Parameter(name="-k")] = 6,
+    which: Literal["LM", "LA", "SA", "BE"] = "LM",
+    tol: float = 0.0,
+    seed: int | None = None,
+    max_products: int | None = None,
+    gram: Flag = False,
+    symmetric_part: Flag = False,
+    out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
+    json: Flag = False,
+) -> int:
+    """Compute eigenvalues at the ends of the spectrum, and verify that none was missed.
+
+    The exit status is 1 if any of them has not converged.
+
+    Parameters
+    ----------
+    source : str
+        As for `slq run`: a matrix file, or module:factory.
+    k : int
+        How many.
+    which : {"LM", "LA", "SA", "BE"}
+        Those of largest magnitude, the largest, the smallest, or half from each end.
+    tol : float
+        Residual relative to the value that counts as converged; 0 for as much as rounding allows.
+    seed : int
+        Makes the run repeatable.
+    max_products : int
+        Never multiply by more vectors than this.
+    gram : bool
+        Take A^T A, for squared singular values; A may be rectangular.
+    symmetric_part : bool
+        Take (A + A^T) / 2.
+    out : Path
+        Write values, residuals and vectors to this .npz file.
+    json : bool
+        Print one JSON object instead of the table.
+    """
+    import numpy as np
+
+    from slq._arrays import to_host
+    from slq._eigen import eigsh
+    from slq._sources import operator_from
+
+    target = None if out is None else _result_file(source, out)
+    operator = operator_from(source, gram=gram, symmetric_part=symmetric_part)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SlqWarning)  # the result names them, and `_tell` shows them
+            pairs = eigsh(operator, k, which=which, tol=tol, rng=seed, max_products=max_products, progress=_watched())
+    except RunError as error:
+        if error.partial is not None:
+            _tell(error.partial, json)
+        raise
+    _tell(pairs, json)
+    if target is not None:
+        np.savez(target, values=pairs.values, residuals=pairs.residuals, vectors=to_host(pairs.vectors))
+        _note(f"written: {target}: values, residuals, vectors.")
+    return 0 if pairs.converged.all() else 1
+
+
 def info() -> int:
     """Print versions, threads, adapters, and which array libraries and devices work here."""
     from slq._environment import environment
@@ -255,7 +323,7 @@ def _watched() -> bool:
     return sys.stderr.isatty() and find_spec("tqdm") is not None
 
 
-def _tell(result: Spectrum, json: bool) -> None:
+def _tell(result: Spectrum | Eigenpairs, json: bool) -> None:
     """Print a result. Where stdout is not read by a person at once, repeat its warnings on stderr."""
     from slq._report import as_json
 

@@ -19,7 +19,7 @@ from slq import _cli, _environment
 
 pytest.importorskip("cyclopts")
 
-VERBS = ["demo", "run", "show", "plot", "info"]
+VERBS = ["demo", "run", "show", "plot", "eigs", "info"]
 GRID = sp.kronsum(*[sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(12, 12))] * 2, format="csr")
 
 FACTORIES = """
@@ -227,7 +227,7 @@ class TestInfo:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["rnu", "x"], "there is no verb `rnu`; there are demo, run, show, plot, info. Did you mean `run`?"),
+        (["rnu", "x"], "there is no verb `rnu`; there are demo, run, show, plot, eigs, info. Did you mean `run`?"),
         (["grid.mtx"], "To compute a spectrum: slq run SOURCE."),
         (["run"], "SOURCE requires an argument. See `slq run --help`."),
         (["run", "grid.mtx", "--prbes", "3"], "--prbes. Did you mean --probes? See `slq run --help`."),
@@ -589,6 +589,53 @@ def test_a_mistake_in_slq_is_shown_with_its_traceback(result, monkeypatch):
     assert caught.value.__notes__ == [
         "This is a mistake in slq, not in the input. Please report it with the output of `slq info`."
     ]
+
+
+# -- eigs -----------------------------------------------------------------------------------------------------
+
+
+def test_eigs_prints_a_table_and_writes_what_numpy_reads(cli, folder):
+    code, out, err = cli("eigs", "grid.mtx", "-k", 3, "--which", "SA", "--seed", 0, "--out", "low.npz")
+
+    exact = np.linalg.eigvalsh(GRID.toarray())[:3]
+    assert code == 0
+    assert out.startswith("3 eigenpairs (SA) of a 144")
+    assert "converged, verified" in out
+    assert err == "slq: written: low.npz: values, residuals, vectors.\n"
+    with np.load("low.npz") as found:
+        np.testing.assert_allclose(found["values"], exact, atol=1e-12)
+        np.testing.assert_allclose(GRID @ found["vectors"], found["vectors"] * found["values"], atol=1e-12)
+
+
+def test_eigs_as_json_says_where_all_others_lie(cli):
+    code, out, _ = cli("eigs", "grid.npy", "-k", 3, "--which", "LA", "--seed", 0, "--json")
+
+    found, exact = json.loads(out), np.linalg.eigvalsh(GRID.toarray())
+    assert code == 0
+    np.testing.assert_allclose(found["values"], exact[-3:], atol=1e-12)
+    assert found["verified"]
+    assert found["rest"]["low"] is None
+    assert exact[-4] <= found["rest"]["high"] <= exact[-3]
+
+
+def test_eigs_that_do_not_converge_are_shown_and_fail(cli):
+    code, out, _ = cli("eigs", "grid.mtx", "--max-products", 20, "--seed", 0)
+
+    assert code == 1
+    assert "budget of 20 products reached" in out
+    assert out.count("not converged") == 6
+
+
+def test_eigs_show_what_they_had_when_a_product_fails(cli):
+    code, out, err = cli("eigs", "factories.py:failing", "-k", 2, "--seed", 0)
+
+    assert code == 1
+    assert "ended by RuntimeError" in out
+    assert "the network is gone" in err
+
+
+def test_more_eigs_than_there_are_cannot_be_asked_for(refused):
+    assert "`k` must be at most the dimension 144, got 145" in refused("eigs", "grid.mtx", "-k", 145)
 
 
 # -- as a process ---------------------------------------------------------------------------------------------
