@@ -12,7 +12,19 @@ from slq._eigen import eigsh
 from slq._eigenpairs import Eigenpairs
 from slq._errors import RunError, SlqWarning
 from slq._estimates import Band, ErrorParts, Estimate
-from slq._functions import logdet, trace, trace_inverse
+from slq._functions import (
+    effective_dimension,
+    estimate,
+    estrada_index,
+    heat_trace,
+    log_sum_exp,
+    logdet,
+    nuclear_norm,
+    schatten_norm,
+    trace,
+    trace_inverse,
+    von_neumann_entropy,
+)
 from slq._lanczos import Tridiagonal, lanczos
 from slq._lockstep import spectra
 from slq._operators import Operator, SymmetricOperator, as_operator
@@ -47,16 +59,24 @@ __all__ = [
     "apply",
     "as_operator",
     "check",
+    "effective_dimension",
     "eigsh",
+    "estimate",
+    "estrada_index",
     "gallery",
     "gauss",
+    "heat_trace",
     "lanczos",
     "load",
+    "log_sum_exp",
     "logdet",
+    "nuclear_norm",
     "plan",
     "plot",
+    "schatten_norm",
     "spectra",
     "spectrum",
     "trace",
     "trace_inverse",
+    "von_neumann_entropy",
 ]

@@ -234,8 +234,9 @@ def _function_of(T: Tridiagonal, i: int, m: int, integrand: Integrand) -> Floats
     if values.shape != theta.shape:
         msg = f"`f` must return an array of the shape of its argument, got {values.shape} for {theta.shape}."
         raise ValueError(msg)
-    if not np.isfinite(values).all() or (integrand.positive and theta[0] <= 0):
-        worst = float(theta[0] if integrand.positive else theta[~np.isfinite(values)][0])
+    outside = theta[0] < integrand.above if integrand.closed else theta[0] <= integrand.above
+    if outside or not np.isfinite(values).all():
+        worst = float(theta[0] if outside else theta[~np.isfinite(values)][0])
         msg = (
             f"`{integrand.name}` is not defined at {worst:.6g}, a Ritz value: A has an eigenvalue at least that far "
             "out. Check the sign of A, or apply the function to A + shift I."

@@ -146,12 +146,30 @@ def distance(one: Question, two: Question, metric: Literal["wasserstein", "kolmo
         raise ValueError(msg)
     x = np.union1d(_fine_points(one), _fine_points(two))
     curves = [band(question, x) for question in (one, two)]
-    difference = np.abs(curves[0][0] - curves[1][0])
+    brackets = [_without_sampling(question, x) for question in (one, two)]
+    value = _norm(np.abs(curves[0][0] - curves[1][0]), x, metric)
+    (low, high), (least, most) = (_between(pair, x, metric) for pair in (curves, brackets))
+    quadrature = min(most - least, high - low) / 2
+    return Estimate(
+        value, low, high, ErrorParts((high - low) / 2 - quadrature, quadrature, 0.0), one.confidence, "estimate"
+    )
+
+
+def _without_sampling(question: Question, x: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return value, low and high of the distribution function with what the steps leave open only."""
+    measure = question.measure
+    value, (low, high) = measure.cdf(x, question.coordinate), question.bracket(x)
+    shares = [(measure.known_up_to(x) + measure.n_rest * part) / measure.n for part in (low, high)]
+    return value, np.minimum(shares[0], value), np.maximum(shares[1], value)
+
+
+def _between(curves: list[tuple[Floats, Floats, Floats]], x: Floats, metric: str) -> tuple[float, float]:
+    """Return the least and the largest distance of two functions that lie in two bands."""
+    (_, low_1, high_1), (_, low_2, high_2) = curves
     # Nowhere can the true functions differ by less than the gap between the bands, or by more than their hull.
-    least = np.maximum(np.maximum(curves[0][1] - curves[1][2], curves[1][1] - curves[0][2]), 0.0)
-    most = np.maximum(curves[0][2] - curves[1][1], curves[1][2] - curves[0][1])
-    value, low, high = (_norm(d, x, metric) for d in (difference, least, most))
-    return Estimate(value, low, high, ErrorParts((high - low) / 2, 0.0, 0.0), one.confidence, "estimate")
+    least = np.maximum(np.maximum(low_1 - high_2, low_2 - high_1), 0.0)
+    most = np.maximum(high_1 - low_2, high_2 - low_1)
+    return _norm(least, x, metric), _norm(most, x, metric)
 
 
 def _norm(difference: Floats, x: Floats, metric: str) -> float:

@@ -1,48 +1,17 @@
-"""One call per quantity: tr f(A), log det A, tr A^-1 to a tolerance, with as few products as it takes.
+"""One call per quantity: tr f(A), log det A, norms, entropies to a tolerance, with as few products as it takes.
 
-The driver of `slq.spectrum` with another goal: steps grow until Gauss and Gauss-Radau rules agree, then probes are
-added until the scatter is small. Thin: what an estimate means is told in `_integrals`.
+Thin: what is asked of a run is told in `_questions` and `_thermal`, how far a run goes in `_tolerance`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal, TypedDict, Unpack
-
-import numpy as np
+from collections.abc import Callable
+from typing import Any, Unpack
 
 from slq._estimates import Estimate
-from slq._integrands import Function, Integrand, Name, integrand_of
-from slq._opening import open_session
-from slq._probes import Seed
-from slq._session import Callback, Session
+from slq._integrands import Function, Name, integrand_of
 from slq._spectrum import Spectrum
-
-# One sphere probe that certifies the edges, and three for the mean.
-_FIRST = 4
-# Share of the tolerance that the quadrature error may take: it falls geometrically with the steps, the scatter only
-# with the square root of the probes.
-_QUADRATURE_SHARE = 0.2
-_CHUNK = 8
-# The intervals of two looks hold together when each takes half the risk.
-_RISK_PER_LOOK = 0.5
-# Before the scatter is known from so many probes, no more are run; then they grow by these factors between looks.
-_PILOT, _LEAST_GROWTH, _GROWTH = 12, 1.1, 16
-
-
-class Options(TypedDict, total=False):
-    """Options that all functions of this module share; their meaning is that of `slq.spectrum`."""
-
-    rng: Seed
-    reorth: Literal["auto", "full", "none"]
-    dtype: Any
-    batch: int | Literal["auto"]
-    deflate: Literal["auto", "none"]
-    confidence: float
-    max_products: int | None
-    memory: float | None
-    progress: bool
-    callback: Callback | None
+from slq._tolerance import Options, reach
 
 
 def trace(
@@ -59,8 +28,7 @@ def trace(
     """Estimate tr f(A + shift I) to a tolerance.
 
     Rademacher probes, with a first one of the sphere that certifies the edges of the spectrum; steps and probes grow
-    until the whole interval lies within the tolerance. Stopping when the scatter looks small favours runs that
-    underestimate it (Anscombe 1952, doi:10.1017/S0305004100027730), so each of the two usual looks has half the risk.
+    until the whole interval lies within the tolerance. Both usual looks at the scatter have half the risk.
 
     Parameters
     ----------
@@ -105,18 +73,8 @@ def trace(
     >>> bool(estimate.low <= law.trace(np.log) <= estimate.high)
     True
     """
-    if unknown := set(options) - set(Options.__annotations__):
-        msg = (
-            f"`{min(unknown)}` is no option here: probes and steps follow from `rtol`. Options are "
-            f"{', '.join(Options.__annotations__)}. For a fixed number use slq.spectrum(A, probes=, steps=).trace(f)."
-        )
-        raise TypeError(msg)
-    confidence = options.get("confidence", 0.95)
-    goal = _Goal(integrand_of(f), rtol, atol, shift, lower, confidence)
-    session = open_session(A, kind="rademacher", first=_FIRST, **options)
-    with session:
-        status = _spend(session, goal)
-    return goal.estimate(session.result(status))
+    integrand_of(f)  # a mistake shows before the first product
+    return reach(A, lambda s: s.trace(f, shift=shift, lower=lower), rtol, atol, options)
 
 
 def logdet(
@@ -203,66 +161,255 @@ def trace_inverse(
     return trace(A, "inverse", rtol, atol=atol, shift=shift, lower=lower, **options)
 
 
-@dataclass(frozen=True, slots=True)
-class _Goal:
-    """What is asked: a function, a tolerance, a confidence."""
+def estimate(
+    A: Any,
+    question: Callable[[Spectrum], Estimate],
+    /,
+    rtol: float = 1e-2,
+    *,
+    atol: float = 0.0,
+    **options: Unpack[Options],
+) -> Estimate:
+    """Answer any question to a spectrum to a tolerance.
 
-    integrand: Integrand
-    rtol: float
-    atol: float
-    shift: float
-    lower: float | None
-    confidence: float
+    Parameters
+    ----------
+    A : operator
+        Anything that `slq.as_operator` takes.
+    question : callable
+        From a `Spectrum` to an `Estimate`, such as ``lambda s: s.heat_capacity(0.5)``.
+    rtol, atol : float
+        Half-width of the interval to reach, relative and absolute.
+    **options
+        As for `slq.trace`.
 
-    def __post_init__(self) -> None:
-        if not (self.rtol >= 0 and self.atol >= 0 and self.rtol + self.atol > 0):
-            msg = f"`rtol` or `atol` must be positive, got rtol = {self.rtol}, atol = {self.atol}."
-            raise ValueError(msg)
+    Returns
+    -------
+    Estimate
+        If a budget or memory ended the run before the tolerance, the interval is as wide as it must be.
 
-    def estimate(self, spectrum: Spectrum) -> Estimate:
-        """Estimate from what there is, at half the risk: a run is looked at after its pilot and at its end."""
-        confidence = 1 - _RISK_PER_LOOK * (1 - self.confidence)
-        found = spectrum._trace(self.integrand, shift=self.shift, lower=self.lower, confidence=confidence)
-        return replace(found, confidence=self.confidence)
-
-    def target(self, estimate: Estimate) -> float:
-        """Half-width to reach."""
-        return max(self.rtol * abs(estimate.value), self.atol)
-
-
-def _spend(session: Session, goal: _Goal) -> str:
-    """Spend products until the goal is met or nothing more can be done; say in words which."""
-    runs, most = session.runs, session.choice.steps
-    if session.diagonalising_is_cheaper(session.width * _CHUNK):
-        return session.diagonalise()
-    runs.open(session.width)
-    while not runs.finished and runs.steps < most:
-        if not session.advance(min(most - runs.steps, max(_CHUNK, runs.steps // 4))):
-            return session.why_stopped
-        wanted, now = _wanted(session, goal)
-        settled = now.error.quadrature <= _QUADRATURE_SHARE * goal.target(now)
-        missing = (wanted - runs.probes) * runs.steps
-        if session.diagonalising_is_cheaper(max(runs.products, missing if settled else 0)):
-            return session.diagonalise()
-        if settled and (wanted <= runs.probes or not session.resolving_is_cheaper(wanted)):
-            break
-    while True:
-        wanted, now = _wanted(session, goal)
-        if wanted <= runs.probes:
-            return "tolerance met"
-        if not np.isfinite(wanted):
-            return "the steps do not settle the quadrature error"
-        pilot = _PILOT if runs.probes < _PILOT else int(_GROWTH * runs.probes)
-        if not session.add_probes(min(max(int(wanted), int(_LEAST_GROWTH * runs.probes) + 1), pilot)):
-            return session.why_stopped
+    Examples
+    --------
+    >>> import slq
+    >>> operator, law = slq.gallery.semicircle(500)
+    >>> found = slq.estimate(operator, lambda s: s.moment(4), rtol=0.1, rng=0)
+    >>> bool(found.low <= law.moment(4) <= found.high)
+    True
+    """
+    return reach(A, question, rtol, atol, options)
 
 
-def _wanted(session: Session, goal: _Goal) -> tuple[float, Estimate]:
-    """Return how many probes, with the one for the edges, bring the whole error down to the goal, and the estimate."""
-    now = goal.estimate(session.partial())
-    left = goal.target(now) - now.error.quadrature - now.error.numeric
-    if now.error.sampling == 0 and left >= 0:
-        return 0.0, now
-    if left <= 0:
-        return np.inf, now
-    return float(np.ceil(1 + (session.runs.probes - 1) * (now.error.sampling / left) ** 2)), now
+def schatten_norm(
+    A: Any, p: float, /, rtol: float = 1e-2, *, atol: float = 0.0, **options: Unpack[Options]
+) -> Estimate:
+    """Estimate the Schatten norm (sum of ``|eigenvalue|**p``)**(1/p) to a tolerance.
+
+    Parameters
+    ----------
+    A : operator
+        Anything that `slq.as_operator` takes.
+    p : float
+        Positive, or inf for the largest magnitude.
+    rtol, atol : float
+        Half-width of the interval to reach, relative and absolute.
+    **options
+        As for `slq.trace`.
+
+    Returns
+    -------
+    Estimate
+        See `Spectrum.schatten_norm`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import slq
+    >>> operator, law = slq.gallery.semicircle(500)
+    >>> estimate = slq.schatten_norm(operator, 4, rtol=0.05, rng=0)
+    >>> bool(estimate.low <= law.trace(lambda x: x**4) ** 0.25 <= estimate.high)
+    True
+    """
+    return reach(A, lambda s: s.schatten_norm(p), rtol, atol, options)
+
+
+def nuclear_norm(A: Any, /, rtol: float = 1e-2, *, atol: float = 0.0, **options: Unpack[Options]) -> Estimate:
+    """Estimate the sum of all magnitudes of eigenvalues to a tolerance.
+
+    Parameters
+    ----------
+    A : operator
+        Anything that `slq.as_operator` takes.
+    rtol, atol : float
+        Half-width of the interval to reach, relative and absolute.
+    **options
+        As for `slq.trace`.
+
+    Returns
+    -------
+    Estimate
+        See `Spectrum.nuclear_norm`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import slq
+    >>> operator, law = slq.gallery.semicircle(500)
+    >>> estimate = slq.nuclear_norm(operator, rtol=0.05, rng=0)
+    >>> bool(estimate.low <= law.trace(np.abs) <= estimate.high)
+    True
+    """
+    return reach(A, lambda s: s.nuclear_norm(), rtol, atol, options)
+
+
+def estrada_index(A: Any, /, rtol: float = 1e-2, *, atol: float = 0.0, **options: Unpack[Options]) -> Estimate:
+    """Estimate tr exp(A) to a tolerance.
+
+    Parameters
+    ----------
+    A : operator
+        Anything that `slq.as_operator` takes.
+    rtol, atol : float
+        Half-width of the interval to reach, relative and absolute.
+    **options
+        As for `slq.trace`.
+
+    Returns
+    -------
+    Estimate
+        See `Spectrum.estrada_index`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import slq
+    >>> operator, law = slq.gallery.hypercube(9)
+    >>> estimate = slq.estrada_index(operator, rtol=0.1, rng=0)
+    >>> bool(estimate.low <= law.trace(np.exp) <= estimate.high)
+    True
+    """
+    return reach(A, lambda s: s.estrada_index(), rtol, atol, options)
+
+
+def log_sum_exp(A: Any, /, rtol: float = 1e-2, *, atol: float = 0.0, **options: Unpack[Options]) -> Estimate:
+    """Estimate log tr exp(A) to a tolerance, for eigenvalues of any size.
+
+    Parameters
+    ----------
+    A : operator
+        Anything that `slq.as_operator` takes.
+    rtol, atol : float
+        Half-width of the interval to reach, relative and absolute.
+    **options
+        As for `slq.trace`.
+
+    Returns
+    -------
+    Estimate
+        See `Spectrum.log_sum_exp`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import slq
+    >>> operator, law = slq.gallery.hypercube(9)
+    >>> estimate = slq.log_sum_exp(operator, rtol=0.05, rng=0)
+    >>> bool(estimate.low <= np.log(law.trace(np.exp)) <= estimate.high)
+    True
+    """
+    return reach(A, lambda s: s.log_sum_exp(), rtol, atol, options)
+
+
+def heat_trace(
+    A: Any, time: float, /, rtol: float = 1e-2, *, atol: float = 0.0, **options: Unpack[Options]
+) -> Estimate:
+    """Estimate tr exp(-time A) to a tolerance.
+
+    Parameters
+    ----------
+    A : operator
+        Anything that `slq.as_operator` takes.
+    time : float
+        In the unit of 1 / eigenvalue.
+    rtol, atol : float
+        Half-width of the interval to reach, relative and absolute.
+    **options
+        As for `slq.trace`.
+
+    Returns
+    -------
+    Estimate
+        See `Spectrum.heat_trace`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import slq
+    >>> operator, law = slq.gallery.laplacian_2d(20)
+    >>> estimate = slq.heat_trace(operator, 0.5, rtol=0.05, rng=0)
+    >>> bool(estimate.low <= law.trace(lambda x: np.exp(-0.5 * x)) <= estimate.high)
+    True
+    """
+    return reach(A, lambda s: s.heat_trace(time), rtol, atol, options)
+
+
+def von_neumann_entropy(A: Any, /, rtol: float = 1e-2, *, atol: float = 0.0, **options: Unpack[Options]) -> Estimate:
+    """Estimate the entropy -tr rho log rho of rho = A / tr A in nats to a tolerance.
+
+    Parameters
+    ----------
+    A : operator
+        Anything that `slq.as_operator` takes.
+    rtol, atol : float
+        Half-width of the interval to reach, relative and absolute.
+    **options
+        As for `slq.trace`.
+
+    Returns
+    -------
+    Estimate
+        See `Spectrum.von_neumann_entropy`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import slq
+    >>> operator, law = slq.gallery.marchenko_pastur(500)
+    >>> estimate = slq.von_neumann_entropy(operator, rtol=0.01, rng=0)
+    >>> shares = law.values / law.trace(np.positive)
+    >>> bool(estimate.low <= -np.sum(law.multiplicities * shares * np.log(shares)) <= estimate.high)
+    True
+    """
+    return reach(A, lambda s: s.von_neumann_entropy(), rtol, atol, options)
+
+
+def effective_dimension(
+    A: Any, ridge: float, /, rtol: float = 1e-2, *, atol: float = 0.0, **options: Unpack[Options]
+) -> Estimate:
+    """Estimate tr A (A + ridge I)^-1 of a positive semidefinite A to a tolerance.
+
+    Parameters
+    ----------
+    A : operator
+        Anything that `slq.as_operator` takes.
+    ridge : float
+        Positive, in the unit of the eigenvalues.
+    rtol, atol : float
+        Half-width of the interval to reach, relative and absolute.
+    **options
+        As for `slq.trace`.
+
+    Returns
+    -------
+    Estimate
+        See `Spectrum.effective_dimension`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import slq
+    >>> operator, law = slq.gallery.marchenko_pastur(500)
+    >>> estimate = slq.effective_dimension(operator, 0.5, rtol=0.05, rng=0)
+    >>> bool(estimate.low <= law.trace(lambda x: x / (x + 0.5)) <= estimate.high)
+    True
+    """
+    return reach(A, lambda s: s.effective_dimension(ridge), rtol, atol, options)

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 
+from slq._answers import integral
 from slq._apply import coefficients_of, gathered, replayed
 from slq._arrays import Array
 from slq._estimates import Estimate
@@ -74,14 +75,14 @@ def sensitivity(
     Steps are as asked, or grow until the quadrature errors of the trace and of f'(A) v are within `rtol`.
     """
     integrand = integrand_of(f)
-    slope = Integrand(slope_of(integrand, derivative), positive=integrand.positive, name=f"the derivative of {f}")
+    slope = Integrand(slope_of(integrand, derivative), above=integrand.above, name=f"the derivative of {f}")
     session = open_session(A, probes=probes, steps=steps, kind="rademacher", deflate="none", **options)
     parts: list[tuple[Array, Array]] = []
     with session:
         while session.runs.probes < probes:
             parts.append(_batch(session, integrand, slope, probes, steps, rtol, lower))
     spectrum = session.result("as asked" if steps else "steps to the tolerance, probes as asked")
-    estimate = spectrum._trace(integrand, shift=0.0, lower=lower, confidence=spectrum.confidence)
+    estimate = integral(spectrum, integrand, lower=lower)
     xp, n = session.operator.xp, session.operator.n
     starts, images = (xp.concat(list(rows)) if len(parts) > 1 else rows[0] for rows in zip(*parts, strict=True))
     return Sensitivity(estimate, starts.T, (images * (n / probes)).T)
@@ -144,7 +145,7 @@ def _settled(
 ) -> bool:
     """Whether neither the trace nor any f'(A) v would change by more than the tolerance."""
     spectrum = session.partial()
-    estimate = spectrum._trace(integrand, shift=0.0, lower=lower, confidence=spectrum.confidence)
+    estimate = integral(spectrum, integrand, lower=lower)
     coefficients, errors = coefficients_of(run.tridiagonal(), slope, run.rounding)
     settled = bool(np.all(errors <= rtol * np.linalg.norm(coefficients, axis=1)))
     return settled and estimate.error.quadrature <= rtol * abs(estimate.value)

@@ -17,13 +17,34 @@ from slq._arrays import Floats
 from slq._errors import DomainError
 from slq._estimates import Claim, ErrorParts, Estimate
 from slq._integrands import Function, Integrand
-from slq._lanczos import Tridiagonal
 from slq._measure import Measure
 from slq._probes import Kind
-from slq._quadrature import eigen_tridiagonal, lobatto, radau
+from slq._rules import Nodes, Rules
 
 # From so many Rademacher probes on, their own scatter is used; fewer fall back on the sphere law, an upper bound.
-_PROBES_FOR_STUDENT = 8
+PROBES_FOR_STUDENT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """What is known of the random part of a run.
+
+    Attributes
+    ----------
+    kind : {"sphere", "rademacher"}
+        Law of the probes.
+    noise : float
+        Absolute noise floor of eigenvalues.
+    confidence : float
+        Of the interval.
+    certified : bool
+        Whether the run's coefficients are trusted to rounding.
+    """
+
+    kind: Kind
+    noise: float
+    confidence: float
+    certified: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,100 +62,73 @@ class Moments:
         return float(self.means.mean())
 
 
-def trace_estimate(
-    measure: Measure,
-    T: Tridiagonal,
-    integrand: Integrand,
-    *,
-    kind: Kind,
-    noise: float,
-    confidence: float,
-    certified: bool,
-    lower: float | None = None,
-) -> Estimate:
+def trace_estimate(rules: Rules, integrand: Integrand, sampling: Sampling, *, lower: float | None = None) -> Estimate:
     """Return tr f(A) with its interval.
 
     Parameters
     ----------
-    measure : Measure
-        What is known and what each probe saw of the rest.
-    T : Tridiagonal
-        The run's coefficients, for rules with prescribed nodes.
+    rules : Rules
+        Of the run.
     integrand : Integrand
         The function.
-    kind : {"sphere", "rademacher"}
-        Law of the probes.
-    noise : float
-        Absolute noise floor of eigenvalues.
-    confidence : float
-        Of the interval.
-    certified : bool
-        Whether the run's coefficients are trusted to rounding.
+    sampling : Sampling
+        Of the run.
     lower : float, optional
         A bound below all eigenvalues that the caller knows.
     """
-    _require_domain(measure, integrand, noise, lower)
+    measure = rules.measure
+    require_domain(measure, integrand, sampling.noise)
+    _require_lower(measure, sampling.noise, lower)
     known = float(np.sum(measure.multiplicities * integrand.f(measure.values)))
-    slack = _numeric(measure, integrand, noise)
+    slack = numeric_error(measure, integrand, sampling.noise)
     if measure.n_rest == 0:
-        return Estimate(
-            known,
-            known - slack,
-            known + slack,
-            ErrorParts(0.0, 0.0, slack),
-            confidence,
-            "certified" if certified else "estimate",
-        )
-    bracketed = integrand.bracketed(min(int(T.lengths[p.row]) for p in measure.probes))
-    under, gauss, over = _three_rules(measure, T, integrand, lower, bracketed=bracketed)
-    below, _ = _sampling(under, measure.n_rest, kind, confidence)
-    _, above = _sampling(over, measure.n_rest, kind, confidence)
+        parts = ErrorParts(0.0, 0.0, slack)
+        claim: Claim = "certified" if sampling.certified else "estimate"
+        return Estimate(known, known - slack, known + slack, parts, sampling.confidence, claim)
+    bracketed = integrand.bracketed(rules.steps)
+    under, gauss, over = _three_rules(rules, integrand, lower, bracketed=bracketed)
     size = measure.n_rest
+    below, _ = sampling_error(under, size, sampling)
+    _, above = sampling_error(over, size, sampling)
     value = known + size * float(np.clip(gauss.mean, under.mean, over.mean))
     low, high = known + size * (under.mean - below) - slack, known + size * (over.mean + above) + slack
     # The probes' scatter is told by the Gauss rule: rules with a node at the edge weigh the edge too much.
-    scatter = sum(_sampling(gauss, size, kind, confidence))
+    scatter = sum(sampling_error(gauss, size, sampling))
     quadrature = size * max(over.mean - under.mean + (below + above - scatter), 0.0) / 2
-    sampling = size * (over.mean - under.mean + below + above) / 2 - quadrature
-    parts = ErrorParts(sampling, quadrature, slack)
-    claim: Claim = "certified" if certified and bracketed else "estimate"
-    return Estimate(value, low, high, parts, confidence, claim)
+    parts = ErrorParts(size * (over.mean - under.mean + below + above) / 2 - quadrature, quadrature, slack)
+    claim = "certified" if sampling.certified and bracketed else "estimate"
+    return Estimate(value, low, high, parts, sampling.confidence, claim)
 
 
 def left_end(measure: Measure, integrand: Integrand, lower: float | None) -> float:
-    """Return where the spectrum begins: its certified edge or what the caller knows, and for log and its like rounding.
+    """Return where the spectrum begins: its certified edge, what the caller knows, or where the function's domain does.
 
-    A matrix stored in float64 does not determine eigenvalues below a rounding of its norm; a positive definite one
-    is taken to have none there.
+    A matrix stored in float64 does not determine eigenvalues closer to an open end, such as that of log, than a
+    rounding of its norm; it is taken to have none there.
     """
     edge = measure.edges[0] if lower is None else max(measure.edges[0], lower)
-    if not integrand.positive:
-        return edge
-    return max(edge, np.finfo(np.float64).eps * max(abs(measure.edges[0]), abs(measure.edges[1])))
+    if integrand.closed or not np.isfinite(integrand.above):
+        return max(edge, integrand.above)
+    size = max(abs(end - integrand.above) for end in measure.edges)
+    return max(edge, integrand.above + np.finfo(np.float64).eps * size)
 
 
 def _three_rules(
-    measure: Measure, T: Tridiagonal, integrand: Integrand, known_lower: float | None, *, bracketed: bool
+    rules: Rules, integrand: Integrand, known_lower: float | None, *, bracketed: bool
 ) -> tuple[Moments, Moments, Moments]:
     """Return moments by a rule from below, the Gauss rule, and a rule from above."""
-    gauss = [(p.nodes, p.weights) for p in measure.probes]
+    measure, gauss = rules.measure, rules.gauss
     if not bracketed:
-        return _extrapolated(measure, T, integrand, gauss)
-    right = _radau_rules(measure, T, measure.edges[1])
+        return _extrapolated(rules, integrand)
+    right = rules.radau(measure.edges[1])
     if integrand.degree >= 0:
         # The variance is the integral of a square: it needs twice the degree, and Radau rules reach one further.
-        enough = integrand.degree < min(T.lengths[p.row] for p in measure.probes)
-        moments = _moments(measure, gauss if enough else right, integrand.f)
+        moments = moments_of(measure, gauss if integrand.degree < rules.steps else right, integrand.f)
         return moments, moments, moments
     start = left_end(measure, integrand, known_lower)
-    rules = {
-        "gauss": gauss,
-        "left": _radau_rules(measure, T, start),
-        "right": right,
-        "both": _lobatto_rules(measure, T, start, measure.edges[1]),
-    }
+    made = {"gauss": gauss, "left": rules.radau(start), "right": right, "both": rules.lobatto(start, measure.edges[1])}
     with np.errstate(over="ignore", invalid="ignore"):  # at edges that few steps leave far away
-        found = {name: _moments(measure, rule, integrand.f) for name, rule in rules.items()}
+        found = {name: moments_of(measure, rule, integrand.f) for name, rule in made.items()}
     # 1: from below, -1: from above.
     sides = {"gauss": integrand.even, "left": integrand.odd, "right": -integrand.odd, "both": -integrand.even}
     nothing = Moments(np.full(len(gauss), np.inf), 0.0, 0.0, 1.0)
@@ -147,50 +141,18 @@ def _three_rules(
     )
 
 
-def _radau_rules(measure: Measure, T: Tridiagonal, node: float) -> list[tuple[Floats, Floats]]:
-    """Return each probe's Radau rule with a node beyond its Ritz values; the Gauss rule where it is exact."""
-    rules = []
-    for probe in measure.probes:
-        i, m = probe.row, T.lengths[probe.row]
-        below, first, last = node < 0.5 * (probe.nodes[0] + probe.nodes[-1]), probe.nodes[0], probe.nodes[-1]
-        outside = min(node, first) if below else max(node, last)
-        if T.beta[i, m - 1] == 0 or outside in (first, last):
-            rules.append((probe.nodes, probe.weights))
-        else:
-            rules.append(radau(T.alpha[i, :m], T.beta[i, :m], outside))
-    return rules
-
-
-def _lobatto_rules(measure: Measure, T: Tridiagonal, low: float, high: float) -> list[tuple[Floats, Floats]]:
-    """Return each probe's Lobatto rule with nodes beyond its Ritz values; the Gauss rule where it is exact."""
-    rules = []
-    for probe in measure.probes:
-        i, m = probe.row, T.lengths[probe.row]
-        ends = min(low, probe.nodes[0]), max(high, probe.nodes[-1])
-        if T.beta[i, m - 1] == 0 or ends[0] == probe.nodes[0] or ends[1] == probe.nodes[-1]:
-            rules.append((probe.nodes, probe.weights))
-        else:
-            rules.append(lobatto(T.alpha[i, :m], T.beta[i, :m], *ends))
-    return rules
-
-
-def _extrapolated(
-    measure: Measure, T: Tridiagonal, integrand: Integrand, gauss: list[tuple[Floats, Floats]]
-) -> tuple[Moments, Moments, Moments]:
+def _extrapolated(rules: Rules, integrand: Integrand) -> tuple[Moments, Moments, Moments]:
     """Judge the quadrature error by twice the change from three quarters of the steps."""
-    here = _moments(measure, gauss, integrand.f)
-    shorter = []
-    for i in (probe.row for probe in measure.probes):
-        m = T.lengths[i]
-        short = m if T.beta[i, m - 1] == 0 else max(1, (3 * m) // 4)
-        theta, vectors = eigen_tridiagonal(T.alpha[i, :short], T.beta[i, : short - 1])
-        shorter.append((theta, vectors[0] ** 2))
-    plain = np.array([w @ integrand.f(x) for x, w in gauss]) - np.array([w @ integrand.f(x) for x, w in shorter])
-    change = 2 * abs(float(np.mean(plain / [p.rest_mass for p in measure.probes])))
+    here = moments_of(rules.measure, rules.gauss, integrand.f)
+    masses = [p.rest_mass for p in rules.measure.probes]
+    plain = [
+        w @ integrand.f(x) - v @ integrand.f(y) for (x, w), (y, v) in zip(rules.gauss, rules.shorter(), strict=True)
+    ]
+    change = 2 * abs(float(np.mean(np.array(plain) / masses)))
     return replace(here, means=here.means - change), here, replace(here, means=here.means + change)
 
 
-def _moments(measure: Measure, rules: list[tuple[Floats, Floats]], f: Function) -> Moments:
+def moments_of(measure: Measure, rules: Nodes, f: Function) -> Moments:
     """Return the moments of f over the rest: each rule's integral less what the known eigenvalues contribute.
 
     The rest is normalised per probe: a sphere probe's is then a Dirichlet sample of its own, and a Rademacher probe's
@@ -200,13 +162,10 @@ def _moments(measure: Measure, rules: list[tuple[Floats, Floats]], f: Function) 
     for probe, (nodes, weights) in zip(measure.probes, rules, strict=True):
         known_weights, known_values = probe.weights[probe.known], f(probe.nodes[probe.known])
         values, mass = f(nodes), probe.rest_mass
-        # Known eigenvalues are nodes of every rule: leave them out where they are, subtract them where they moved.
-        nearest = (
-            np.abs(nodes[:, None] - probe.nodes[probe.known]).argmin(axis=0) if probe.known.any() else np.zeros(0, int)
-        )
-        same = np.abs(nodes[nearest] - probe.nodes[probe.known]) <= 2 * probe.residuals[probe.known]
-        weights = weights.copy()
-        weights[nearest[same]] = 0.0
+        # Known eigenvalues are nodes of every rule, and converged ones have copies that share their weight: leave them
+        # out where they are, subtract them where they moved.
+        near = np.abs(nodes[:, None] - probe.nodes[probe.known]) <= 2 * probe.residuals[probe.known]
+        same, weights = near.any(axis=0), np.where(near.any(axis=1), 0.0, weights)
         known_weights, known_values = known_weights[~same], known_values[~same]
         means.append((weights @ values - known_weights @ known_values) / mass)
         raws.append((values, weights / mass, known_values, known_weights / mass))
@@ -227,7 +186,7 @@ def _moments(measure: Measure, rules: list[tuple[Floats, Floats]], f: Function) 
     return Moments(np.array(means), unit * np.sqrt(variance), central(3) / variance**1.5, kurtosis)
 
 
-def _sampling(moments: Moments, n: int, kind: Kind, confidence: float) -> tuple[float, float]:
+def sampling_error(moments: Moments, n: int, sampling: Sampling) -> tuple[float, float]:
     """Return the half-widths below and above for the mean of f over n eigenvalues.
 
     One sphere probe has variance 2 Var(f) / (n + 2), with Var over the eigenvalues. Var is itself an estimate: its
@@ -235,8 +194,8 @@ def _sampling(moments: Moments, n: int, kind: Kind, confidence: float) -> tuple[
     grow when a large f is over-represented) shifts the interval by the second term of the Edgeworth expansion of the
     studentised mean, g c (z**2 + 2) / 6 standard errors with skewness g and c**2 = 2 / (k (n + 2)).
     """
-    k = len(moments.means)
-    if kind == "rademacher" and k >= _PROBES_FOR_STUDENT:
+    k, confidence = len(moments.means), sampling.confidence
+    if sampling.kind == "rademacher" and k >= PROBES_FOR_STUDENT:
         half = float(stdtrit(k - 1, (1 + confidence) / 2) * moments.means.std(ddof=1) / np.sqrt(k))
         return half, half
     if moments.deviation == 0:
@@ -249,7 +208,7 @@ def _sampling(moments: Moments, n: int, kind: Kind, confidence: float) -> tuple[
     return float(standard_error * (z - shift)), float(standard_error * (z + shift))
 
 
-def _numeric(measure: Measure, integrand: Integrand, noise: float) -> float:
+def numeric_error(measure: Measure, integrand: Integrand, noise: float) -> float:
     """Return n times the mean change of f when every node moves by the noise floor."""
     total = float(np.sum(measure.multiplicities * _change(integrand, measure.values, measure.residuals)))
     if measure.n_rest > 0:
@@ -259,22 +218,33 @@ def _numeric(measure: Measure, integrand: Integrand, noise: float) -> float:
 
 
 def _change(integrand: Integrand, x: Floats, noise: Floats | float) -> Floats:
-    near = np.maximum(x - noise, x / 2) if integrand.positive else x - noise
+    open_end = np.isfinite(integrand.above) and not integrand.closed
+    near = np.maximum(x - noise, 0.5 * (x + integrand.above)) if open_end else x - noise
     return np.asarray(
         np.maximum(np.abs(integrand.f(x + noise) - integrand.f(x)), np.abs(integrand.f(near) - integrand.f(x)))
     )
 
 
-def _require_domain(measure: Measure, integrand: Integrand, noise: float, lower: float | None) -> None:
+def require_domain(measure: Measure, integrand: Integrand, noise: float) -> None:
+    """Refuse a function that is certainly undefined somewhere on the spectrum."""
+    smallest = min(float(p.nodes[0]) for p in measure.probes)
+    if smallest > integrand.above + (-noise if integrand.closed else noise):
+        return
+    edge, parameter = measure.edges[0], integrand.parameter
+    needs = f"eigenvalues above {integrand.above:.6g}"
+    if integrand.above == 0:
+        needs = "a positive semidefinite A" if integrand.closed else "a positive definite A"
+    suggestion = max(-2 * edge, 2 * noise) or 1.0
+    msg = (
+        f"`{integrand.name}` needs {needs}, but the smallest eigenvalue is at most {smallest:.6g} (certain, to "
+        f"rounding) and at least {edge:.6g}. Take `{parameter}` above {-edge:.3g}, for example "
+        f"{parameter}={suggestion:.2g}, or check the sign of A."
+    )
+    raise DomainError(msg)
+
+
+def _require_lower(measure: Measure, noise: float, lower: float | None) -> None:
     smallest = min(float(p.nodes[0]) for p in measure.probes)
     if lower is not None and lower > smallest + noise:
         msg = f"`lower` = {lower:g} is no lower bound: an eigenvalue is at most {smallest:.6g} (certain, to rounding)."
-        raise DomainError(msg)
-    if integrand.positive and smallest <= noise:
-        suggestion = max(-2 * measure.edges[0], 2 * noise) or 1.0
-        msg = (
-            f"`{integrand.name}` needs a positive definite A, but the smallest eigenvalue is at most {smallest:.6g} "
-            f"(certain, to rounding) and at least {measure.edges[0]:.6g}. Ask for A + shift * I with `shift=` above "
-            f"{-measure.edges[0]:.3g}, for example shift={suggestion:.2g}, or check the sign of A."
-        )
         raise DomainError(msg)

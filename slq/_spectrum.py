@@ -1,7 +1,8 @@
 """The result of a run: a few kilobytes of Lanczos coefficients that answer every question about the spectrum.
 
 `Spectrum` holds what the products gave and derives the rest; its methods hand over to the modules that know how:
-`_measure` and `_bounds` (distribution), `_density`, `_integrals` (traces), `_budget` (errors), `_store` (files).
+`_measure` and `_bounds` (distribution), `_density`, `_questions`, `_thermal` and `_extremes` (traces and what follows
+from them), `_budget` (errors), `_store` (files).
 """
 
 from __future__ import annotations
@@ -14,15 +15,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from slq import _budget, _density, _distribution, _outliers, _store, _summary
+from slq import _budget, _density, _distribution, _extremes, _outliers, _questions, _store, _summary, _thermal
 from slq._arrays import Floats
 from slq._budget import ErrorBudget
 from slq._coordinate import Coordinate, Scale, natural
 from slq._density import Density, Stems
 from slq._distribution import Question
 from slq._estimates import Band, Claim, Estimate
-from slq._integrals import trace_estimate
-from slq._integrands import Function, Integrand, Name, integrand_of
 from slq._interpretation import Facts, Interpretation, interpret, shortened
 from slq._lanczos import Tridiagonal, concatenate
 from slq._measure import Measure
@@ -286,42 +285,27 @@ class Spectrum:
         """Return the local distance of neighbouring nodes: structure finer than this is not resolved."""
         return _density.resolution(self._measure, np.atleast_1d(np.asarray(x, dtype=np.float64)))
 
-    # -- traces -------------------------------------------------------------------------------------------------
+    # -- traces, norms, ensembles, ends -------------------------------------------------------------------------------
 
-    def trace(self, f: Function | Name = "identity", /, *, shift: float = 0.0, lower: float | None = None) -> Estimate:
-        """Return tr f(A + shift I), the sum of f over all eigenvalues.
-
-        Parameters
-        ----------
-        f : callable or str
-            A vectorised function, a power such as "x**1.5", or one of "identity", "square", "log", "inverse",
-            "sqrt", "exp", "cosh", "entropy" (-x log x). For these, and for the NumPy functions of the same meaning,
-            rules with prescribed nodes bound the quadrature error; for other callables it is extrapolated.
-        shift : float, default 0
-            Added to every eigenvalue; costs no product, since the Krylov spaces are the same.
-        lower : float, optional
-            A bound below all eigenvalues of A + shift I that you know, such as the noise variance added to a kernel.
-            It sharpens "log" and "inverse" much where the steps have not settled the smallest eigenvalue.
-
-        Returns
-        -------
-        Estimate
-            With sampling, quadrature and numeric error.
-
-        Raises
-        ------
-        ValueError
-            If f needs positive eigenvalues and A + shift I certainly has others, or `lower` is no lower bound.
-        """
-        return self._trace(integrand_of(f), shift=shift, lower=lower, confidence=self.confidence)
-
-    def logdet(self, shift: float = 0.0, *, lower: float | None = None) -> Estimate:
-        """Return log det(A + shift I) of a positive definite A + shift I; see `trace`."""
-        return self.trace("log", shift=shift, lower=lower)
-
-    def trace_inverse(self, shift: float = 0.0, *, lower: float | None = None) -> Estimate:
-        """Return tr (A + shift I)^-1 of a positive definite A + shift I; see `trace`."""
-        return self.trace("inverse", shift=shift, lower=lower)
+    # Each is a function of the module named, which holds its docstring; all take the run as it is.
+    trace = _questions.trace
+    logdet = _questions.logdet
+    trace_inverse = _questions.trace_inverse
+    effective_dimension = _questions.effective_dimension
+    moment = _questions.moment
+    schatten_norm = _questions.schatten_norm
+    nuclear_norm = _questions.nuclear_norm
+    frobenius_norm = _questions.frobenius_norm
+    estrada_index = _thermal.estrada_index
+    log_sum_exp = _thermal.log_sum_exp
+    heat_trace = _thermal.heat_trace
+    free_energy = _thermal.free_energy
+    heat_capacity = _thermal.heat_capacity
+    von_neumann_entropy = _thermal.von_neumann_entropy
+    condition_number = _extremes.condition_number
+    rank = _extremes.rank
+    negative_count = _extremes.negative_count
+    negative_mass = _extremes.negative_mass
 
     # -- more of it ---------------------------------------------------------------------------------------------
 
@@ -402,10 +386,15 @@ class Spectrum:
         """Return the distance of two estimated distributions of eigenvalues, with its interval.
 
         "wasserstein" is the integral of ``|F - G|`` over x, in units of the eigenvalues; "kolmogorov" its maximum. The
-        interval follows from the two bands by the triangle inequality.
+        interval follows from the two bands, each at half the risk, by the triangle inequality. The two operators may
+        be of different dimension: shares of eigenvalues are compared.
         """
-        one = self._question("certified")
-        return _distribution.distance(one, replace(one, measure=other._measure), metric)
+        if not isinstance(other, Spectrum):
+            msg = f"`other` must be a Spectrum, got {type(other).__name__}. Run slq.spectrum or slq.load first."
+            raise TypeError(msg)
+        half = (1 + self.confidence) / 2
+        one, two = (replace(s._question("certified"), confidence=half) for s in (self, other))
+        return replace(_distribution.distance(one, two, metric), confidence=self.confidence)
 
     def save(self, path: str | Path, /) -> Path:
         """Write the run to one .npz file (no pickle, metadata as JSON, atomically) and return its path."""
@@ -476,24 +465,6 @@ class Spectrum:
         chosen = chosen[np.argsort(-np.abs(r.values[chosen]), kind="stable")][:most]
         vectors = eigen_tridiagonal(self.alpha[0, :length], self.beta[0, : length - 1])[1]
         return r.values[chosen], vectors[:, r.nodes[chosen, 0]].T
-
-    def _trace(self, integrand: Integrand, *, shift: float, lower: float | None, confidence: float) -> Estimate:
-        if shift:
-            return self.shifted(shift)._trace(integrand, shift=0.0, lower=lower, confidence=confidence)
-        measure, T = self._measure, self._tridiagonal
-        if self.kind == "rademacher" and self.probes > 1:  # the first, a sphere probe, is there for the edges
-            signs = tuple(p for p in measure.probes if p.row > 0)
-            measure = replace(measure, probes=signs) if signs else measure
-        return trace_estimate(
-            measure,
-            T,
-            integrand,
-            kind="rademacher" if self.kind == "rademacher" and self.probes > 1 else "sphere",
-            noise=self.noise,
-            confidence=confidence,
-            certified=self.certified,
-            lower=lower,
-        )
 
     def _with(self, **changes: Any) -> Spectrum:
         return replace(self, **changes)

@@ -189,3 +189,31 @@ def test_a_callback_sees_the_run_and_can_stop_it():
     e = slq.logdet(operator, 1e-4, rng=0, callback=lambda s: seen.append(s.steps) or len(seen) == 2)
     assert seen == [8, 16]
     assert e.low <= law.trace(np.log) <= e.high
+
+
+@pytest.mark.parametrize(
+    ("call", "truth"),
+    [
+        (lambda A, **o: slq.schatten_norm(A, 3, 0.03, **o), lambda x: np.sum(np.abs(x) ** 3) ** (1 / 3)),
+        (lambda A, **o: slq.nuclear_norm(A, 0.03, **o), lambda x: np.sum(np.abs(x))),
+        (lambda A, **o: slq.estrada_index(A, 0.03, **o), lambda x: np.sum(np.exp(x))),
+        (lambda A, **o: slq.log_sum_exp(A, 0.03, **o), lambda x: np.log(np.sum(np.exp(x)))),
+        (lambda A, **o: slq.heat_trace(A, 0.5, 0.03, **o), lambda x: np.sum(np.exp(-0.5 * x))),
+        (lambda A, **o: slq.von_neumann_entropy(A, 0.03, **o), lambda x: -np.sum(x / x.sum() * np.log(x / x.sum()))),
+        (lambda A, **o: slq.effective_dimension(A, 0.5, 0.03, **o), lambda x: np.sum(x / (x + 0.5))),
+        (lambda A, **o: slq.estimate(A, lambda s: s.moment(2), 0.03, **o), lambda x: np.mean(x**2)),
+    ],
+    ids=["schatten", "nuclear", "estrada", "log sum exp", "heat", "entropy", "effective dimension", "any question"],
+)
+def test_every_quantity_is_reached_to_the_tolerance(call, truth):
+    operator, law = slq.gallery.marchenko_pastur(800)
+    e = call(operator, rng=0, confidence=0.999)
+    value = truth(np.repeat(law.values, law.multiplicities))
+    assert e.low <= value <= e.high
+    assert e.high - e.low <= 2 * 0.03 * abs(e.value) * 1.01
+    assert e.confidence == 0.999
+
+
+def test_a_quantity_that_does_not_exist_there_is_refused_during_the_run():
+    with pytest.raises(ValueError, match="needs a positive semidefinite A"):
+        slq.von_neumann_entropy(slq.gallery.semicircle(200)[0], rng=0)

@@ -1,0 +1,126 @@
+"""A tolerance goes in, as few products as it needs come out as an Estimate: the driver behind one call per quantity.
+
+Steps grow until the quadrature error is a small part of the tolerance, then probes are added until the scatter is
+small. Rademacher probes, with a first one of the sphere that certifies the edges of the spectrum. Stopping when the
+scatter looks small favours runs that underestimate it (Anscombe 1952, doi:10.1017/S0305004100027730), so each of the
+two usual looks has half the risk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+
+from slq._estimates import Estimate
+from slq._opening import open_session
+from slq._probes import Seed
+from slq._session import Callback, Session
+from slq._spectrum import Spectrum
+
+# One sphere probe that certifies the edges, and three for the mean.
+_FIRST = 4
+# Share of the tolerance that the quadrature error may take: it falls geometrically with the steps, the scatter only
+# with the square root of the probes.
+_QUADRATURE_SHARE = 0.2
+_CHUNK = 8
+# The intervals of two looks hold together when each takes half the risk.
+_RISK_PER_LOOK = 0.5
+# Before the scatter is known from so many probes, no more are run; then they grow by these factors between looks.
+_PILOT, _LEAST_GROWTH, _GROWTH = 12, 1.1, 16
+
+Ask = Callable[[Spectrum], Estimate]
+
+
+class Options(TypedDict, total=False):
+    """Options that all calls share; their meaning is that of `slq.spectrum`."""
+
+    rng: Seed
+    reorth: Literal["auto", "full", "none"]
+    dtype: Any
+    batch: int | Literal["auto"]
+    deflate: Literal["auto", "none"]
+    confidence: float
+    max_products: int | None
+    memory: float | None
+    progress: bool
+    callback: Callback | None
+
+
+def reach(A: Any, ask: Ask, rtol: float, atol: float, options: Options) -> Estimate:
+    """Run until what is asked of the spectrum is known to a tolerance, relative or absolute."""
+    if unknown := set(options) - set(Options.__annotations__):
+        msg = (
+            f"`{min(unknown)}` is no option here: probes and steps follow from `rtol`. Options are "
+            f"{', '.join(Options.__annotations__)}. For a fixed number use slq.spectrum(A, probes=, steps=).trace(f)."
+        )
+        raise TypeError(msg)
+    goal = _Goal(ask, rtol, atol, options.get("confidence", 0.95))
+    session = open_session(A, kind="rademacher", first=_FIRST, **options)
+    with session:
+        status = _spend(session, goal)
+    return goal.estimate(session.result(status))
+
+
+@dataclass(frozen=True, slots=True)
+class _Goal:
+    """What is asked, to which tolerance, at which confidence."""
+
+    ask: Ask
+    rtol: float
+    atol: float
+    confidence: float
+
+    def __post_init__(self) -> None:
+        if not (self.rtol >= 0 and self.atol >= 0 and self.rtol + self.atol > 0):
+            msg = f"`rtol` or `atol` must be positive, got rtol = {self.rtol}, atol = {self.atol}."
+            raise ValueError(msg)
+
+    def estimate(self, spectrum: Spectrum) -> Estimate:
+        """Estimate from what there is, at half the risk: a run is looked at after its pilot and at its end."""
+        confidence = 1 - _RISK_PER_LOOK * (1 - self.confidence)
+        return replace(self.ask(replace(spectrum, confidence=confidence)), confidence=self.confidence)
+
+    def target(self, estimate: Estimate) -> float:
+        """Half-width to reach."""
+        return max(self.rtol * abs(estimate.value), self.atol)
+
+
+def _spend(session: Session, goal: _Goal) -> str:
+    """Spend products until the goal is met or nothing more can be done; say in words which."""
+    runs, most = session.runs, session.choice.steps
+    if session.diagonalising_is_cheaper(session.width * _CHUNK):
+        return session.diagonalise()
+    runs.open(session.width)
+    while not runs.finished and runs.steps < most:
+        if not session.advance(min(most - runs.steps, max(_CHUNK, runs.steps // 4))):
+            return session.why_stopped
+        wanted, now = _wanted(session, goal)
+        settled = now.error.quadrature <= _QUADRATURE_SHARE * goal.target(now)
+        missing = (wanted - runs.probes) * runs.steps
+        if session.diagonalising_is_cheaper(max(runs.products, missing if settled else 0)):
+            return session.diagonalise()
+        if settled and (wanted <= runs.probes or not session.resolving_is_cheaper(wanted)):
+            break
+    while True:
+        wanted, now = _wanted(session, goal)
+        if wanted <= runs.probes:
+            return "tolerance met"
+        if not np.isfinite(wanted):
+            return "the steps do not settle the quadrature error"
+        pilot = _PILOT if runs.probes < _PILOT else int(_GROWTH * runs.probes)
+        if not session.add_probes(min(max(int(wanted), int(_LEAST_GROWTH * runs.probes) + 1), pilot)):
+            return session.why_stopped
+
+
+def _wanted(session: Session, goal: _Goal) -> tuple[float, Estimate]:
+    """Return how many probes, with the one for the edges, bring the whole error down to the goal, and the estimate."""
+    now = goal.estimate(session.partial())
+    left = goal.target(now) - now.error.quadrature - now.error.numeric
+    if now.error.sampling == 0 and left >= 0:
+        return 0.0, now
+    if left <= 0:
+        return np.inf, now
+    return float(np.ceil(1 + (session.runs.probes - 1) * (now.error.sampling / left) ** 2)), now
