@@ -30,6 +30,16 @@ def figures_of_pairs(pairs: Eigenpairs) -> dict[str, Any]:
     }
 
 
+def estimate_as_json(found: Estimate) -> str:
+    """Return an estimate as one JSON object."""
+    return json.dumps(_finite(_whole(found)), indent=2, allow_nan=False)
+
+
+def estimates_as_json(found: dict[str, Estimate]) -> str:
+    """Return named estimates as one JSON object."""
+    return json.dumps(_finite({name: _whole(item) for name, item in found.items()}), indent=2, allow_nan=False)
+
+
 def figures(spectrum: Spectrum) -> dict[str, Any]:
     """Return the main figures of a spectrum: what was run, what came out, how wrong it can be."""
     budget = spectrum.error
@@ -66,6 +76,12 @@ def _outliers(found: Outliers) -> list[dict[str, Any]]:
 
 def _estimate(estimate: Estimate) -> dict[str, Any]:
     return {name: getattr(estimate, name) for name in ("value", "low", "high", "claim")}
+
+
+def _whole(found: Estimate) -> dict[str, Any]:
+    """Return all that an estimate holds."""
+    parts = {name: getattr(found.error, name) for name in ("sampling", "quadrature", "numeric")}
+    return _estimate(found) | {"error": parts, "confidence": found.confidence}
 
 
 def _finite(value: Any) -> Any:

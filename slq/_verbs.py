@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
+from slq._asking import compare, trace
 from slq._driver import spectrum
 from slq._eigenpairs import Eigenpairs
 from slq._errors import RunError, SlqWarning
@@ -28,9 +29,11 @@ and tells how wrong each number can be.
 
   slq demo            see it at work on a neural network (torch, scikit-learn)
   slq run SOURCE      compute: SOURCE is a matrix file, or module:factory
-  slq show FILE       look at a result again
-  slq plot FILE       draw it
+  slq trace SOURCE    the trace of a function, such as log: --function log
   slq eigs SOURCE     eigenvalues at the ends, with residuals
+  slq show FILE       look at a result again
+  slq compare A B     how far two results differ
+  slq plot FILE       draw it
   slq info            versions and devices, for reports
 
 Each explains itself: slq run --help"""
@@ -44,8 +47,8 @@ _INCHES, _DPI = (5.0, 3.2), 200
 def command_of(arguments: Sequence[str]) -> Callable[[], object] | str:
     """Return what the command line asks for, ready to be called, or a text that says why it makes no sense."""
     verbs: dict[str, Callable[..., int]] = {
-        "demo": demo, "run": run, "show": show, "plot": plot, "eigs": eigs, "info": info,
-    }  # fmt: skip
+        verb.__name__: verb for verb in (demo, run, trace, eigs, show, compare, plot, info)
+    }
     first = next(iter(arguments), "-")
     if not first.startswith("-") and first not in verbs:
         close = difflib.get_close_matches(first, verbs, n=1)

@@ -19,7 +19,7 @@ from slq import _cli, _environment
 
 pytest.importorskip("cyclopts")
 
-VERBS = ["demo", "run", "show", "plot", "eigs", "info"]
+VERBS = ["demo", "run", "trace", "eigs", "show", "compare", "plot", "info"]
 GRID = sp.kronsum(*[sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(12, 12))] * 2, format="csr")
 
 FACTORIES = """
@@ -227,7 +227,7 @@ class TestInfo:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["rnu", "x"], "there is no verb `rnu`; there are demo, run, show, plot, eigs, info. Did you mean `run`?"),
+        (["rnu", "x"], f"there is no verb `rnu`; there are {', '.join(VERBS)}. Did you mean `run`?"),
         (["grid.mtx"], "To compute a spectrum: slq run SOURCE."),
         (["run"], "SOURCE requires an argument. See `slq run --help`."),
         (["run", "grid.mtx", "--prbes", "3"], "--prbes. Did you mean --probes? See `slq run --help`."),
@@ -694,3 +694,60 @@ def test_importing_the_command_line_loads_no_parser_no_plots_and_no_torch():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
 
     assert not {"cyclopts", "rich", "matplotlib", "torch", "tqdm"} & set(done.stdout.split())
+
+
+# -- one question -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("function", "truth"), [("log", np.log), ("inverse", np.reciprocal), ("x**2", np.square), ("sqrt", np.sqrt)]
+)
+def test_trace_reaches_a_tolerance(cli, function, truth):
+    exact = truth(np.linalg.eigvalsh(GRID.toarray())).sum()
+    code, out, _ = cli("trace", "grid.mtx", "--function", function, "--rtol", 5e-2, "--seed", 0, "--json")
+    found = json.loads(out)
+
+    assert code == 0
+    assert found["low"] <= exact <= found["high"]
+    assert found["high"] - found["low"] <= 0.1 * abs(found["value"]) * 1.01
+    assert set(found["error"]) == {"sampling", "quadrature", "numeric"}
+
+
+def test_trace_tells_the_number_its_parts_and_its_claim(cli):
+    _, out, _ = cli("trace", "grid.mtx", "-f", "log", "--seed", 0, "--shift", 0.5)
+    number, parts = out.splitlines()
+
+    assert re.fullmatch(r".* (±|in|exactly).*\(95 %\)", number)
+    assert re.fullmatch(r"sampling \S+, quadrature \S+, numeric \S+ · (certified|estimate)", parts)
+
+
+def test_trace_of_a_result_costs_no_product_and_is_that_of_the_run(cli, result):
+    _, out, _ = cli("trace", result, "-f", "log", "--json")
+    here = slq.load(result).logdet()
+
+    assert (json.loads(out)["low"], json.loads(out)["high"]) == (here.low, here.high)
+    assert cli("trace", "grid.npz", "--seed", 0)[0] == 0  # a matrix in a file of the same ending
+
+
+def test_trace_refuses_what_cannot_be(refused, cli):
+    np.save("indefinite.npy", np.diag([-1.0, 1.0, 2.0]))
+    assert "positive definite" in refused("trace", "indefinite.npy", "-f", "log")
+    assert "one of identity" in refused("trace", "grid.mtx", "-f", "logarithm")
+    assert "no such file" in refused("trace", "nowhere.npz")
+    assert "`rtol` or `atol` must be positive" in refused("trace", "grid.mtx", "--rtol", 0)
+
+
+def test_compare_tells_whether_two_results_differ_by_more_than_their_errors(cli, result):
+    cli("run", "grid.mtx", "--probes", 2, "--steps", 20, "--seed", 1, "--out", "again.npz")
+    slq.load(result).shifted(5.0).save("far.npz")
+
+    assert cli("compare", result, "again.npz")[1].endswith("They agree within their errors.\n")
+    assert cli("compare", result, "far.npz")[1].endswith("They differ by more than their errors.\n")
+    found = json.loads(cli("compare", result, "far.npz", "--json")[1])
+    assert found["distance (Wasserstein)"]["low"] <= 5.0 <= found["distance (Wasserstein)"]["high"]
+    assert found["mean, first"]["value"] == pytest.approx(4.0, abs=0.5)
+
+
+def test_compare_refuses_what_is_no_result(refused, result):
+    assert "no result of slq" in refused("compare", result, "grid.npz")
+    assert "nowhere.npz: no such file" in refused("compare", "nowhere.npz", result)
