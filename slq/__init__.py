@@ -33,6 +33,7 @@ from slq._plan import Plan, plan
 from slq._quadrature import Rule, gauss
 from slq._spectra import Spectra
 from slq._spectrum import Spectrum, load
+from slq._views import local_density
 
 __version__ = _version("slq")
 
@@ -68,6 +69,7 @@ __all__ = [
     "heat_trace",
     "lanczos",
     "load",
+    "local_density",
     "log_sum_exp",
     "logdet",
     "nuclear_norm",

@@ -43,7 +43,7 @@ def trace(
         A matrix or a function that returns one, as for `slq run`; or a result of `slq run`, which costs no product and
         is as precise as that run.
     function : str
-        identity, square, log, inverse, sqrt, exp, cosh, entropy (-x log x), or a power such as "x**1.5".
+        One of identity, square, log, inverse, sqrt, exp, cosh, entropy (-x log x), or a power such as "x**1.5".
     rtol : float
         Half-width of the interval to reach, relative to the value.
     atol : float

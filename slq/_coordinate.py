@@ -28,25 +28,31 @@ class Coordinate:
 
     Attributes
     ----------
-    scale : {"linear", "asinh"}
-        Which map.
+    scale : {"linear", "asinh", "log"}
+        Which map; "log" is that of magnitudes, for pictures only.
     unit : float
         The s of asinh(x / s), in units of the eigenvalues; 1 for the linear map.
     """
 
-    scale: Scale
+    scale: Scale | Literal["log"]
     unit: float = 1.0
 
     def forward(self, x: Floats) -> Floats:
         """Return y for eigenvalues x."""
+        if self.scale == "log":
+            return np.asarray(np.log(x))
         return np.arcsinh(x / self.unit) if self.scale == "asinh" else np.asarray(x, dtype=np.float64)
 
     def inverse(self, y: Floats) -> Floats:
         """Return the eigenvalues x of coordinates y."""
+        if self.scale == "log":
+            return np.asarray(np.exp(y))
         return np.sinh(y) * self.unit if self.scale == "asinh" else np.asarray(y, dtype=np.float64)
 
     def slope(self, x: Floats) -> Floats:
         """Return dy/dx."""
+        if self.scale == "log":
+            return np.asarray(1.0 / x)
         return 1.0 / np.hypot(x, self.unit) if self.scale == "asinh" else np.ones_like(x)
 
 

@@ -52,8 +52,8 @@ class Density:
         Distance of neighbouring nodes, in units of x: structure finer than this is not resolved.
     stems : ndarray, shape (r, 2)
         Eigenvalues that stand alone and the share of each, multiplicity / n.
-    scale : {"linear", "asinh"}
-        The coordinate.
+    scale : {"linear", "asinh", "log"}
+        The coordinate; "log" is ln x of magnitudes x.
     unit : float
         The s of asinh(x / s); 1 for the linear scale.
     confidence : float
@@ -141,13 +141,18 @@ def grid(measure: Measure, coordinate: Coordinate, stems: Stems, width: float | 
 
 def resolution(measure: Measure, x: Floats) -> Floats:
     """Return the distance of the nodes around each point, averaged over probes; of the nearest two outside."""
+    return spacing([probe.nodes for probe in measure.probes], x)
+
+
+def spacing(nodes: list[Floats], x: Floats) -> Floats:
+    """Return the distance of the nodes around each point, averaged over sets of nodes; of the nearest two outside."""
     rows = []
-    for probe in measure.probes:
-        gaps = np.diff(probe.nodes)
+    for theta in nodes:
+        gaps = np.diff(theta)
         if gaps.size == 0:
             rows.append(np.zeros_like(x))
             continue
-        rows.append(gaps[np.clip(np.searchsorted(probe.nodes, x) - 1, 0, gaps.size - 1)])
+        rows.append(gaps[np.clip(np.searchsorted(theta, x) - 1, 0, gaps.size - 1)])
     return np.asarray(np.mean(rows, axis=0))
 
 

@@ -56,8 +56,16 @@ class Rules:
     def shorter(self) -> Nodes:
         """Return the Gauss rules of three quarters of the steps."""
         if () not in self._made:
-            self._made[()] = [self._shorter(p.row) for p in self.measure.probes]
+            self._made[()] = [self.shortened(self.T, p.row) for p in self.measure.probes]
         return self._made[()]
+
+    @staticmethod
+    def shortened(T: Tridiagonal, i: int) -> tuple[Floats, Floats]:
+        """Return the Gauss rule of three quarters of one probe's steps."""
+        m = T.lengths[i]
+        short = m if T.beta[i, m - 1] == 0 else max(1, (3 * m) // 4)
+        theta, vectors = eigen_tridiagonal(T.alpha[i, :short], T.beta[i, : short - 1])
+        return theta, vectors[0] ** 2
 
     def _radau(self, position: int, node: float) -> tuple[Floats, Floats]:
         probe, T = self.measure.probes[position], self.T
@@ -75,9 +83,3 @@ class Rules:
         if T.beta[i, m - 1] == 0 or ends[0] == probe.nodes[0] or ends[1] == probe.nodes[-1]:
             return probe.nodes, probe.weights
         return lobatto(T.alpha[i, :m], T.beta[i, :m], *ends)
-
-    def _shorter(self, i: int) -> tuple[Floats, Floats]:
-        m, T = self.T.lengths[i], self.T
-        short = m if T.beta[i, m - 1] == 0 else max(1, (3 * m) // 4)
-        theta, vectors = eigen_tridiagonal(T.alpha[i, :short], T.beta[i, : short - 1])
-        return theta, vectors[0] ** 2

@@ -15,11 +15,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from slq import _budget, _density, _distribution, _extremes, _outliers, _questions, _store, _summary, _thermal
+from slq import _budget, _density, _distribution, _extremes, _outliers, _questions, _store, _summary, _thermal, _views
 from slq._arrays import Floats
 from slq._budget import ErrorBudget
 from slq._coordinate import Coordinate, Scale, natural
-from slq._density import Density, Stems
 from slq._distribution import Question
 from slq._estimates import Band, Claim, Estimate
 from slq._interpretation import Facts, Interpretation, interpret, shortened
@@ -234,52 +233,7 @@ class Spectrum:
         """
         return _distribution.count(self._question(claim), float(a), float(b))
 
-    def density(
-        self,
-        x: npt.ArrayLike | None = None,
-        *,
-        kind: Literal["adaptive"] = "adaptive",
-        width: float | None = None,
-        scale: Scale | Coordinate = "linear",
-    ) -> Density:
-        """Return the smoothed density of eigenvalues, with those that stand alone as stems.
-
-        Parameters
-        ----------
-        x : array_like, shape (points,), optional
-            Ascending points. By default 1000 points over the spectrum, evenly spaced in the chosen scale.
-        kind : {"adaptive"}, default "adaptive"
-            Gaussian kernels as wide as the surroundings of each node are resolved.
-        width : float, optional
-            A fixed kernel width instead (standard deviation, in the unit of the scale).
-        scale : {"linear", "asinh"} or Coordinate, default "linear"
-            Density per unit of x, or of asinh(x / s); see `coordinate`. With the coordinate of another spectrum both
-            are smoothed alike.
-
-        Returns
-        -------
-        Density
-            Curve, band, local width and resolution, stems.
-        """
-        if kind != "adaptive":
-            msg = f"`kind` must be 'adaptive', got {kind!r}."
-            raise ValueError(msg)
-        if width is not None and not width > 0:
-            msg = f"`width` must be positive, got {width}."
-            raise ValueError(msg)
-        coordinate = self.coordinate(scale)
-        alone, resolved = self._alone, self._resolved
-        stems = Stems(resolved.values[alone], self._meaning.shares[alone], resolved.gaps[alone])
-        if x is None:
-            points = _density.grid(self._measure, coordinate, stems, width)
-        else:
-            points = np.array(x, dtype=np.float64, ndmin=1)  # a copy: the result is frozen
-        if np.any(np.diff(points) < 0):
-            msg = "`x` must ascend. Sort it first."
-            raise ValueError(msg)
-        return _density.density_of(
-            self._measure, self._shorter(), coordinate, points, stems=stems, width=width, confidence=self.confidence
-        )
+    density = _views.density
 
     def resolution(self, x: npt.ArrayLike, /) -> Floats:
         """Return the local distance of neighbouring nodes: structure finer than this is not resolved."""

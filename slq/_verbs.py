@@ -181,7 +181,7 @@ def show(file: Path, /, *, json: Flag = False) -> int:
 
 def plot(
     *files: Annotated[Path, Parameter(help="Written by `slq run` or `Spectrum.save`.")],
-    kind: Literal["density", "cdf", "outliers"] = "density",
+    kind: Literal["density", "cdf", "outliers", "gaussian", "kpm", "haydock", "lanczos-bins", "log"] = "density",
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
 ) -> int:
     """Draw results into a picture, several over each other, and print its name.
@@ -190,8 +190,9 @@ def plot(
     ----------
     *files : Path
         Written by `slq run` or `Spectrum.save`.
-    kind : {"density", "cdf", "outliers"}
-        What to draw: the density, the distribution function, or the eigenvalues that stand apart.
+    kind : {"density", "cdf", "outliers", "gaussian", "kpm", "haydock", "lanczos-bins", "log"}
+        What to draw: the density, the distribution function, or the eigenvalues that stand apart; or the density as
+        others draw it, with Gaussians or Lorentzians of one width, by kernel polynomials, as bars, or of magnitudes.
     out : Path
         Picture, .png, .pdf or .svg; by default the name of the first file with .png, in the current folder.
     """
@@ -213,7 +214,11 @@ def plot(
     figure = Figure(figsize=_INCHES, layout="constrained")
     axes, labels = figure.add_subplot(), [file.name.removesuffix(_RESULT).removesuffix(".npz") for file in files]
     for item, label in zip(spectra, labels, strict=True):
-        getattr(drawings, kind)(item, axes, **({"label": label} if len(files) > 1 else {}))
+        style: dict[str, Any] = {"label": label} if len(files) > 1 else {}
+        draw = {"density": drawings.density, "cdf": drawings.cdf, "outliers": drawings.outliers}.get(kind)
+        if draw is None:
+            draw, style = drawings.density, style | {"kind": kind}
+        draw(item, axes, **style)
     figure.savefig(picture, dpi=_DPI)
     _say(str(picture))
     return 0

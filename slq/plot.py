@@ -20,6 +20,7 @@ from slq._density import Density
 from slq._estimates import Band
 from slq._multiples import multiples
 from slq._spectrum import Spectrum
+from slq._views import DensityKind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +38,8 @@ _LOG_FROM = 20.0
 _BELOW_ONE, _DECADES, _DIVE = 0.4, 1e-9, 1e-3
 # The distribution function is drawn at this many points, and at its jumps.
 _FINE = 500
+# Forms of the density that have no other coordinate.
+_LINEAR = ("kpm", "haydock")
 # The curve's own style, where `style` does not say otherwise.
 _LINE = {"linewidth": 1.3}
 
@@ -47,6 +50,7 @@ def density(
     *,
     scale: Scale | Literal["auto"] = "auto",
     exact: npt.ArrayLike | None = None,
+    kind: DensityKind = "adaptive",
     **style: Any,
 ) -> Axes:
     """Draw the density of eigenvalues with its band, and what stands apart from it as stems.
@@ -65,6 +69,9 @@ def density(
         Of the eigenvalue axis; "auto" takes asinh where far outliers squeeze the bulk.
     exact : array_like, shape (k,), optional
         Exact eigenvalues; their histogram is drawn beneath.
+    kind : {"adaptive", "gaussian", "kpm", "haydock", "lanczos-bins", "log"}, default "adaptive"
+        See `Spectrum.density`. All but the first set nothing apart; "kpm" and "haydock" are linear, and "log" is drawn
+        over magnitudes.
     **style : dict
         Passed to the curve (`color`, `label`, `linewidth`, ...); band and stems follow its colour.
 
@@ -88,8 +95,13 @@ def density(
     """
     axes, rank = axes_for(ax)
     line_colour, stem_colour = colours(rank, style)
-    coordinate = coordinate_on(axes, rank, spectrum, scale)
-    curve = spectrum.density(_points(spectrum, coordinate), scale=coordinate)
+    if kind == "log":
+        return _log_density(axes, rank, spectrum, exact, {"color": line_colour, "label": "density"} | style)
+    coordinate = coordinate_on(axes, rank, spectrum, "linear" if kind in _LINEAR else scale)
+    if kind == "adaptive":
+        curve = spectrum.density(_points(spectrum, coordinate), scale=coordinate)
+    else:
+        curve = spectrum.density(kind=kind, scale=coordinate)
     one = 1 / (spectrum.n * _bin_width(curve.x, coordinate))
     floor = _floor(axes, rank, curve, one, spectrum.n)
     if exact is not None:
@@ -97,7 +109,8 @@ def density(
     if rank == 0 and coordinate.scale == "asinh":
         _shade_unresolved(axes, spectrum, coordinate)
     _curve(axes, rank, curve, floor, {"color": line_colour, "label": "density"} | style)
-    _stems(axes, spectrum, one, floor, stem_colour)
+    if kind == "adaptive":
+        _stems(axes, spectrum, one, floor, stem_colour)
     bound_heights(axes, floor)
     axes.set_ylabel("share per unit of λ" if coordinate.scale == "linear" else "share per unit of asinh(λ/s)")
     return finish(axes, curve.x, coordinate)
@@ -211,6 +224,22 @@ def outliers(spectrum: Spectrum, ax: Axes | None = None, **style: Any) -> Axes:
     axes.yaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
     axes.set_ylabel("multiplicity")
     return finish(axes, _points(spectrum, coordinate), coordinate)
+
+
+def _log_density(axes: Axes, rank: int, spectrum: Spectrum, exact: npt.ArrayLike | None, style: dict[str, Any]) -> Axes:
+    """Draw the share of eigenvalues per unit of ln |λ|."""
+    curve, magnitudes = spectrum.density(kind="log"), Coordinate("log")
+    if exact is not None:
+        values = np.abs(np.asarray(exact, dtype=np.float64).ravel())
+        _bars(axes, values[values > 0], curve.x, magnitudes, 0.0)
+    _curve(axes, rank, curve, 0.0, style)
+    axes.set_xscale("log")
+    axes.set_xlim(curve.x[0], curve.x[-1])
+    axes.set_ylim(bottom=0.0)
+    axes.set_xlabel("magnitude of eigenvalue |λ|")
+    axes.set_ylabel("share per unit of ln |λ|")
+    axes.legend(frameon=False, fontsize="small")
+    return axes
 
 
 def _points(spectrum: Spectrum, coordinate: Coordinate) -> Floats:

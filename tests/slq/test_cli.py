@@ -244,7 +244,7 @@ class TestInfo:
         (["show", "grid.npz"], "no result of slq"),
         (["plot"], "plot needs at least one FILE. See `slq plot --help`."),
         (["plot", "none.npz"], "none.npz: no such file or directory"),
-        (["plot", "x.npz", "--kind", "pie"], 'Choose from: "density", "cdf", "outliers"'),
+        (["plot", "x.npz", "--kind", "pie"], 'Choose from: "density", "cdf", "outliers", "gaussian"'),
         (["plot", "x.npz", "-o", "x.gif"], "x.gif: the name of a picture ends in .png, .pdf, .svg."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -751,3 +751,9 @@ def test_compare_tells_whether_two_results_differ_by_more_than_their_errors(cli,
 def test_compare_refuses_what_is_no_result(refused, result):
     assert "no result of slq" in refused("compare", result, "grid.npz")
     assert "nowhere.npz: no such file" in refused("compare", "nowhere.npz", result)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "kpm", "haydock", "lanczos-bins", "log"])
+def test_plot_draws_every_form_of_the_density(cli, result, kind):
+    pytest.importorskip("matplotlib")
+    assert cli("plot", result, result, "--kind", kind)[:2] == (0, f"grid.spectrum.{kind}.png\n")

@@ -398,3 +398,17 @@ def test_without_matplotlib_one_line_says_how_to_get_it(smooth, monkeypatch):
 def test_a_figure_in_place_of_axes_is_pointed_out(smooth):
     with pytest.raises(TypeError, match=r"`ax` must be matplotlib axes, got Figure"):
         slq.plot.density(smooth, pyplot.figure())
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "kpm", "haydock", "lanczos-bins", "log"])
+def test_every_form_of_the_density_can_be_drawn_over_exact_eigenvalues(kind):
+    operator, law = slq.gallery.spiked(500)
+    s = slq.spectrum(operator, probes=2, steps=30, rng=0)
+    axes = slq.plot.density(s, kind=kind, exact=law.values)
+    curve = s.density(kind=kind) if kind in ("kpm", "haydock", "log") else s.density(kind=kind, scale=s.coordinate())
+    line = axes.lines[0]
+    np.testing.assert_allclose(line.get_ydata(), np.maximum(curve.value, 0), atol=1e-3 * curve.value.max())
+    assert axes.get_xscale() == (
+        "log" if kind == "log" else "linear" if kind in ("kpm", "haydock") else s.coordinate().scale
+    )
+    assert not [line for line in axes.lines if line.get_marker() == "o"]
