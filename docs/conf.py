@@ -27,6 +27,7 @@ myst_heading_anchors = 3
 
 default_role = "code"
 autosummary_generate = True
+autodoc_mock_imports = ["cupy", "cupyx"]  # they need a GPU to install, not to be documented
 autodoc_typehints = "none"  # the numpydoc sections name the types
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False

@@ -22,6 +22,7 @@ HEAVY = (
     "rich",
     "scipy.stats",
     "sklearn",
+    "slq_cupy",
     "slq_torch",
     "torch",
     "tqdm",

@@ -11,7 +11,7 @@ import pytest
 
 import slq
 
-PUBLIC_MODULES = ["slq", "slq.gallery", "slq.plot", "slq_torch"]
+PUBLIC_MODULES = ["slq", "slq.gallery", "slq.plot", "slq_cupy", "slq_torch"]
 
 
 def module(name: str) -> ModuleType:

@@ -1,0 +1,80 @@
+"""Past Krylov vectors on one device, in a dtype of their own, and the sweeps that make new ones orthogonal to them.
+
+The same block Gram-Schmidt as the core's, by kernels that read vectors of a shorter dtype without a converted copy.
+float16 has too small a range for the entries of a unit vector: there vectors are stored times about sqrt(n).
+"""
+
+from typing import Any
+
+import cupy
+import numpy as np
+
+from slq_cupy._kernels import WIDTH, kernels
+
+# The largest scale of float16: an entry of a unit vector may be 1.
+_LARGEST = 15
+
+
+class Basis:
+    """The past Krylov vectors of all active probes. Grows by `append`, shrinks by `keep`.
+
+    Parameters
+    ----------
+    number, stored : str
+        Names of the dtypes of the vectors, and of those that are kept.
+    n : int
+        Length of the vectors.
+
+    Attributes
+    ----------
+    exact : bool
+        Whether vectors are kept as they are.
+    """
+
+    __slots__ = ("_blocks", "_kernels", "_scale", "_stored", "_used", "exact")
+
+    def __init__(self, number: str, stored: str, n: int) -> None:
+        self._kernels, self._stored, self.exact = kernels(number, stored), stored, number == stored
+        self._scale = 2.0 ** min(round(np.log2(n) / 2), _LARGEST) if stored == "float16" else 1.0
+        self._blocks: list[Any] = []
+        self._used = WIDTH
+
+    def append(self, rows: Any) -> None:
+        """Store one more vector per probe: `rows` of shape (k, n)."""
+        if self._used == WIDTH:
+            self._blocks.append(cupy.empty((rows.shape[0], WIDTH, rows.shape[1]), dtype=self._stored))
+            self._used = 0
+        self._kernels.store(rows, self._blocks[-1], self._scale, self._used)
+        self._used += 1
+
+    def project_out(self, rows: Any) -> tuple[Any, Any]:
+        """Overwrite rows with what is orthogonal to the stored vectors.
+
+        Returns, per probe, the coefficient along the vector stored last and the square of the norm.
+        """
+        own = squares = None
+        for block, count in self._filled():
+            factors = self._kernels.coefficients(rows, block, count)
+            if self._scale != 1.0:
+                factors *= self._scale**-2
+            squares = self._kernels.subtract(rows, block, factors, count)
+            own = factors[:, count - 1] * self._scale
+        return own, squares
+
+    def combine(self, position: int, coefficients: Any) -> Any:
+        """Return combinations of one probe's stored vectors as rows, from coefficients of shape (combinations, m)."""
+        total: Any = None
+        start = 0
+        for block, count in self._filled():
+            vectors = block[position, :count].astype(coefficients.dtype, copy=False)
+            part = coefficients[:, start : start + count] @ vectors
+            total, start = part if total is None else total + part, start + count
+        return total / self._scale
+
+    def keep(self, which: Any) -> None:
+        """Drop all probes but those at the given positions."""
+        for i, block in enumerate(self._blocks):
+            self._blocks[i] = block[which]
+
+    def _filled(self) -> list[tuple[Any, int]]:
+        return [(block, self._used if block is self._blocks[-1] else WIDTH) for block in self._blocks]
