@@ -26,6 +26,7 @@ _HALF = ("float8", "float16", "bfloat16")
 _SHORT = (*_HALF, "float32")
 # Entries of a half-precision matrix that are widened at a time: they should stay in the cache.
 _WIDEN = 2**20
+_OUT_OF_MEMORY = ("out of memory", "RESOURCE_EXHAUSTED", "ALLOC_FAILED", "can't allocate memory", "not enough memory")
 # Squares of entries beyond 10**±these may leave the range of the dtype, with room for eigenvectors that stand out of
 # n = 1e8 entries and for residuals down to a rounding; powers of two beyond ±these have no reciprocal in it.
 _SAFE_EXPONENT = {"float64": 100, "float32": 6}
@@ -97,7 +98,9 @@ def home(x: Any) -> str:
     """Say in words what array `x` is and where it lives; two arrays can be combined where this is the same."""
     if not is_array(x):
         return f"a {type(x).__name__}"
-    return f"an array of {library(namespace_of(x))} on {device_of(x)}"
+    xp = namespace_of(x)
+    place = "" if is_jax(xp) else f" on {device_of(x)}"  # JAX moves arrays by itself, and may spread one over devices
+    return f"an array of {library(xp)}{place}"
 
 
 def library(xp: Any) -> str:
@@ -160,6 +163,18 @@ def free_memory(xp: Any, device: Any) -> float:
         return float(os.sysconf("SC_AVPHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # not POSIX
         return 4.0 * 2**30
+
+
+def out_of_memory(error: BaseException | None) -> bool:
+    """Tell whether memory ran out, on the host or on a device, by an error of any library or by what caused it."""
+    while error is not None:
+        # CuPy's and PyTorch's classes have this name; XLA, cuBLAS and PyTorch's CPU allocator only say so.
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            return True
+        if isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY):
+            return True
+        error = error.__cause__
+    return False
 
 
 def to_host(x: Array) -> Floats:

@@ -207,7 +207,7 @@ def extend(
         raise ValueError(msg)
     with session:
         if session.runs.probes == 0:
-            session.runs.open(session.width)
+            session.open(session.width)
             if not session.advance(steps):
                 return session.result(session.why_stopped)
         status = "extended as asked" if session.add_probes(probes) else session.why_stopped
@@ -220,7 +220,7 @@ def _run(session: Session, *, tol: float, fixed_probes: bool, fixed_steps: bool)
     free = not (fixed_probes or fixed_steps)
     if free and session.diagonalising_is_cheaper(session.width * FIRST_LOOK):
         return session.diagonalise()
-    runs.open(session.width)
+    session.open(session.width)
     ended = _grow_steps(session, tol=tol, fixed=fixed_steps, free=free)
     if ended:
         return ended

@@ -209,7 +209,7 @@ class _Lockstep:
                 self._wake(name)
             while waiting := {name: run.request[0] for name, run in self._runs.items() if not run.finished}:
                 products = self._products(waiting)
-                for name in waiting:
+                for name in list(products):
                     self._wake(name, products.pop(name))
         finally:
             self._bar.close()
@@ -240,7 +240,9 @@ class _Lockstep:
         except Exception as error:
             for name in waiting:
                 self._runs[name].resume(error=error)
-            first = next(iter(waiting))
+            if not any(self._runs[name].finished for name in waiting):
+                return {}  # memory ran out, and all of them now ask for less
+            first = next(name for name in waiting if self._runs[name].finished)
             self._fail(str(self._runs[first].error), error)
         self._passes += 1
         self._columns += sum(block.shape[1] for block in waiting.values())

@@ -62,6 +62,7 @@ class Runs:
         self._open: LanczosRun | None = None
         self._products = 0
         self._tested_at = -1
+        self._discarded: Tridiagonal | None = None
         self.asymmetry = 0.0
         self.repeat_error = 0.0
         self.rounding = 0.0
@@ -80,6 +81,11 @@ class Runs:
     def width(self) -> int:
         """Probes that are multiplied at the next step."""
         return self._open.active if self._open else 0
+
+    @property
+    def opened(self) -> int:
+        """Probes that the open batch began with."""
+        return self._open.probes if self._open else 0
 
     @property
     def product_seconds(self) -> float:
@@ -129,6 +135,8 @@ class Runs:
     @property
     def projected(self) -> npt.NDArray[np.bool_]:
         """Which of the probes were run with known eigenvectors projected out."""
+        if not self._whole and self._discarded is not None:
+            return np.zeros(len(self._discarded.lengths), dtype=bool)
         return np.concatenate(self._projected)[: self.probes]
 
     def deflate(self, coefficients: Floats) -> bool:
@@ -155,11 +163,25 @@ class Runs:
             self._products += self._open.products
             self._open = None
 
+    def discard(self) -> None:
+        """Free the open batch as if it had not been; what it cost counts, and its steps are kept for the worst case."""
+        if self._open is not None:
+            self._products += self._open.products
+            if not self._closed and self._open.steps:
+                self._discarded = self._open.tridiagonal()
+            self._projected.pop()
+            self._open = None
+
     def tridiagonal(self) -> Tridiagonal | None:
         """Return all complete probes and steps so far, None where there is not one."""
+        whole = self._whole
+        return concatenate(whole) if whole else self._discarded
+
+    @property
+    def _whole(self) -> list[Tridiagonal]:
+        """The batches of which every probe has made a step."""
         parts = [*self._closed, *([self._open.tridiagonal()] if self._open else [])]
-        whole = [part for part in parts if part.lengths.size and part.lengths.min() > 0]
-        return concatenate(whole) if whole else None
+        return [part for part in parts if part.lengths.size and part.lengths.min() > 0]
 
     def repeat(self) -> None:
         """Multiply probe 0 once more and see whether its first coefficients come out the same.

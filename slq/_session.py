@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from time import perf_counter
 from types import TracebackType
 from typing import Any
@@ -82,6 +84,7 @@ class Session:
         self._began = perf_counter()
         self._deflated = np.zeros(0) if before is None else before.deflated
         self._exact: Diagonalised | None = None
+        self._backed_off = ""
 
     @property
     def width(self) -> int:
@@ -95,8 +98,16 @@ class Session:
 
     def test(self) -> None:
         """Multiply once more where the budget allows, to see whether products repeat and are symmetric."""
-        if self.runs.products + _TEST <= self._allowed:
+        if self.runs.products + _TEST > self._allowed:
+            return
+        try:
             self.runs.repeat()
+            return
+        except Exception as error:
+            if not _arrays.out_of_memory(error):
+                raise
+        self.runs.close()  # its vectors make room for those of the test
+        self.runs.repeat()
 
     def __enter__(self) -> Session:
         return self
@@ -110,18 +121,64 @@ class Session:
 
     def advance(self, steps: int) -> bool:
         """Take the open batch further; False when a limit or the callback ends the run."""
-        runs = self.runs
-        allowed = min(steps, (self._limit - runs.products) // runs.width)
+        runs, target = self.runs, self.runs.steps + steps
+        while (allowed := self._affordable(target - runs.steps)) > 0:
+            if self._fits(partial(runs.advance, allowed), runs.opened):
+                break
+            self.open(self.width)
         if allowed > 0:
-            runs.advance(allowed)
             if self.choice.automatic and runs.reorth == "full" and self._projections_too_slow():
                 self._deflate()  # while the vectors are there
                 runs.stop_reorthogonalising()
             if self._stops():
                 return False
-        if allowed < steps:
+        if runs.steps < target and not runs.finished:
             self.why_stopped = f"budget of {self._allowed} products reached"
-        return allowed == steps
+            return False
+        return True
+
+    def open(self, count: int) -> None:
+        """Start so many more probes together, or fewer where memory runs out."""
+        while not self._fits(partial(self.runs.open, count), count):
+            count = min(count, self.choice.batch)
+
+    def _affordable(self, steps: int) -> int:
+        """Return how many of so many further steps of the open batch the budget allows."""
+        return min(steps, (self._limit - self.runs.products) // max(self.runs.width, 1))
+
+    def _fits(self, act: Callable[[], None], width: int) -> bool:
+        """Do something with a batch of so many probes.
+
+        Where memory runs out the batch is given up, and further ones have half as many probes; one alone goes without
+        stored vectors, if the policy is ours to choose.
+        """
+        try:
+            act()
+            return True
+        except Exception as error:
+            if not _arrays.out_of_memory(error):
+                raise
+            if width == 1 and not (self.choice.automatic and self.runs.reorth == "full"):
+                raise RunError(self._out_of_memory(error)) from error
+        # Not within the handler: the error holds on to the arrays of the functions that it passed through.
+        self.runs.discard()
+        if width > 1:
+            fewer = width // 2
+            self.choice = replace(self.choice, batch=fewer, first_batch=min(fewer, self.choice.first_batch))
+            self._backed_off = f"; memory ran out with {width} columns at once, {fewer} from then on"
+        else:
+            self.runs.stop_reorthogonalising()
+            self._backed_off = "; memory ran out with stored vectors, none from then on"
+        return False
+
+    def _out_of_memory(self, error: Exception) -> str:
+        operator = self.operator
+        stored = "; past vectors are kept since reorth='full'" if self.runs.reorth == "full" else ""
+        return (
+            f"memory ran out on {operator.device} with one probe of {operator.n:,} numbers of "
+            f"{_arrays.dtype_name(self._dtype)} at a time{stored}: {error}. Free memory there, pass an operator of a "
+            "shorter dtype, or one whose product needs less; what was computed before is kept."
+        )
 
     def add_probes(self, target: int) -> bool:
         """Run more probes to the length of the first, up to `target` in all; False when the run must end."""
@@ -135,9 +192,10 @@ class Session:
             if width < 1:
                 self.why_stopped = f"budget of {self._allowed} products reached"
                 return False
-            runs.open(width)
+            self.open(width)
             while not runs.finished and runs.steps < steps:
-                runs.advance(min(_CHUNK, steps - runs.steps))
+                if not self._fits(partial(runs.advance, min(_CHUNK, steps - runs.steps)), runs.opened):
+                    break  # and begin again with fewer
                 if self._stops():
                     return False
         return True
@@ -150,9 +208,13 @@ class Session:
 
     def diagonalise(self) -> str:
         """Compute all eigenvalues instead of going on; return the status."""
-        self._exact = diagonalise(self.operator, self.choice.batch, self._seed)
+        while self._exact is None:
+            self._fits(self._diagonalise, self.choice.batch)
         self._meter.update(self.runs.products + self._exact.products, 0)
         return "exact: all eigenvalues, from all columns"
+
+    def _diagonalise(self) -> None:
+        self._exact = diagonalise(self.operator, self.choice.batch, self._seed)
 
     def resolving_is_cheaper(self, probes: float) -> bool:
         """Whether taking the open probes to n steps, where all is known, costs less than running so many in all."""
@@ -190,7 +252,7 @@ class Session:
         found = self._findings()
         for text in found:
             warnings.warn(text, SlqWarning, stacklevel=3)
-        spectrum = self._spectrum(status, found)
+        spectrum = self._spectrum(status + self._backed_off, found)
         if spectrum is None:
             msg = "no step was made. Raise `max_products` or lower `probes`."
             raise RunError(msg)

@@ -118,3 +118,18 @@ def test_the_host_waits_once_in_eight_steps(on_host, laplacian, reorth, devices)
 
     assert on_host.waits.total() - before == 2
     assert on_host.waits["get"] >= 2
+
+
+def test_a_batch_that_does_not_fit_into_the_device_is_halved(on_host):
+    A = np.diag(np.arange(1.0, 31.0))
+
+    def matmat(X):
+        if X.shape[1] > 2:
+            raise on_host.OutOfMemoryError
+        return A_there @ X
+
+    A_there = on_host.cupy.asarray(A)
+    found = slq.spectrum(on_host.LinearOperator(A.shape, matmat, "float64"), probes=4, steps=6, rng=0)
+
+    assert found.status == "as asked; memory ran out with 4 columns at once, 2 from then on"
+    np.testing.assert_allclose(found.nodes, slq.spectrum(A, probes=4, steps=6, rng=0).nodes, atol=1e-10)
