@@ -2,9 +2,13 @@
 
 import copy
 
+import numpy as np
 import pytest
 import slq_torch
 import torch
+
+import slq
+from slq._lanczos import LanczosRun
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -61,3 +65,40 @@ def test_matrices_stay_on_their_device(layout, kit):
 
     assert A.device.type == "cuda"
     kit.assert_close(A.matmat(X), dense @ X, rtol=1e-6)
+
+
+@pytest.mark.parametrize("reorth", ["full", "none"])
+def test_no_step_waits_for_the_device(reorth):
+    A = torch.diag(torch.arange(1.0, 301.0, device="cuda"))
+    v = torch.ones(2, 300, device="cuda") / 300**0.5
+    run = LanczosRun(slq.as_operator(A), v, reorth=reorth)
+    run.advance(8)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(4):
+            run._step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_nodes_and_weights_are_those_of_numpy(dtype):
+    A = torch.diag(torch.linspace(0.0, 1.0, 300, dtype=dtype))
+    settings = {"probes": 3, "steps": 20, "rng": 0}
+    found, expected = slq.spectrum(A.cuda(), **settings), slq.spectrum(A.numpy(), **settings)
+    atol = 1e-4 if dtype == torch.float32 else 1e-10
+
+    np.testing.assert_allclose(found.nodes, expected.nodes, rtol=0, atol=atol)
+    np.testing.assert_allclose(found.weights, expected.weights, rtol=0, atol=atol)
+
+
+def test_a_batch_that_does_not_fit_is_halved():
+    A = torch.diag(torch.linspace(0.0, 1.0, 300, device="cuda"))
+
+    def product(X):
+        if X.shape[1] > 2:
+            torch.empty(2**50, device="cuda")
+        return A @ X
+
+    s = slq.spectrum(slq.as_operator(product, n=300, like=A, block=True), probes=4, steps=6, rng=0)
+    assert s.status == "as asked; memory ran out with 4 columns at once, 2 from then on"

@@ -36,6 +36,9 @@ class Device:
     def __exit__(self, *error):
         _local.device = self._before
 
+    def synchronize(self):
+        WAITS["synchronize"] += 1
+
     def __eq__(self, other):
         return isinstance(other, Device) and other.id == self.id
 
@@ -50,10 +53,10 @@ class Stream:
     """A stream that has nothing to wait for; events are noted with the device that recorded them."""
 
     def record(self):
-        return here()
+        return types.SimpleNamespace(device=here(), done=False)
 
     def wait_event(self, event):
-        assert isinstance(event, int)
+        assert event.device in (0, 1)
 
 
 class ndarray:
@@ -275,12 +278,21 @@ def install(monkeypatch, raw_module):
     cupy.cuda.device = types.ModuleType("cupy.cuda.device")
     cupy.cuda.Device = cupy.cuda.device.Device = Device
     cupy.cuda.get_current_stream = Stream
-    cupy.cuda.runtime = types.SimpleNamespace(memGetInfo=lambda: (2**34, 2**34), getDeviceCount=lambda: 2)
+    cupy.cuda.runtime = types.SimpleNamespace(
+        memGetInfo=lambda: (2**34, 2**34),
+        getDeviceCount=lambda: 2,
+        getDeviceProperties=lambda number: {"name": b"a stand-in"},
+    )
+    cupy.__version__ = "0"
+    cupy.RawKernel = lambda code, name: lambda grid, block, args: None
+    cupy.get_default_memory_pool = lambda: types.SimpleNamespace(
+        free_all_blocks=lambda: None, used_bytes=lambda: 0, total_bytes=lambda: 10**6
+    )
     cupyx, scipy_like = types.ModuleType("cupyx"), types.ModuleType("cupyx.scipy")
     cupyx.cusparse, cupyx.scipy = types.ModuleType("cupyx.cusparse"), scipy_like
     cupyx.cusparse.spmm = spmm
     scipy_like.sparse = types.ModuleType("cupyx.scipy.sparse")
-    scipy_like.sparse.csr_matrix = csr_matrix
+    scipy_like.sparse.csr_matrix = scipy_like.sparse.csc_matrix = scipy_like.sparse.coo_matrix = csr_matrix
     scipy_like.sparse.issparse = lambda x: isinstance(x, csr_matrix)
     ours = (cupy, cupy.linalg, cupy.fft, cupy.cuda, cupy.cuda.device)
     for module in (*ours, cupyx, cupyx.cusparse, scipy_like, scipy_like.sparse):
