@@ -1,4 +1,4 @@
-"""What only a GPU can show: the kernels as NVRTC compiles them, cuBLAS and cuSPARSE, streams, memory, several devices."""
+"""What only a GPU can show: kernels as NVRTC compiles them, cuBLAS and cuSPARSE, streams, memory, several devices."""
 
 import numpy as np
 import pytest
