@@ -24,17 +24,12 @@ class Basis:
         Names of the dtypes of the vectors, and of those that are kept.
     n : int
         Length of the vectors.
-
-    Attributes
-    ----------
-    exact : bool
-        Whether vectors are kept as they are.
     """
 
-    __slots__ = ("_blocks", "_kernels", "_scale", "_stored", "_used", "exact")
+    __slots__ = ("_blocks", "_kernels", "_scale", "_stored", "_used")
 
     def __init__(self, number: str, stored: str, n: int) -> None:
-        self._kernels, self._stored, self.exact = kernels(number, stored), stored, number == stored
+        self._kernels, self._stored = kernels(number, stored), stored
         self._scale = 2.0 ** min(round(np.log2(n) / 2), _LARGEST) if stored == "float16" else 1.0
         self._blocks: list[Any] = []
         self._used = WIDTH
@@ -47,28 +42,24 @@ class Basis:
         self._kernels.store(rows, self._blocks[-1], self._scale, self._used)
         self._used += 1
 
-    def project_out(self, rows: Any) -> tuple[Any, Any]:
-        """Overwrite rows with what is orthogonal to the stored vectors.
-
-        Returns, per probe, the coefficient along the vector stored last and the square of the norm.
-        """
-        own = squares = None
+    def project_out(self, rows: Any) -> Any:
+        """Overwrite rows with what is orthogonal to the stored vectors; return the square of what that removed."""
+        removed: Any = 0.0
         for block, count in self._filled():
             factors = self._kernels.coefficients(rows, block, count)
+            removed = removed + (factors * factors).sum(axis=1) * self._scale**-2
             if self._scale != 1.0:
                 factors *= self._scale**-2
-            squares = self._kernels.subtract(rows, block, factors, count)
-            own = factors[:, count - 1] * self._scale
-        return own, squares
+            self._kernels.subtract(rows, block, factors, count)
+        return removed
 
     def combine(self, position: int, coefficients: Any) -> Any:
         """Return combinations of one probe's stored vectors as rows, from coefficients of shape (combinations, m)."""
-        total: Any = None
+        total: Any = 0.0
         start = 0
         for block, count in self._filled():
             vectors = block[position, :count].astype(coefficients.dtype, copy=False)
-            part = coefficients[:, start : start + count] @ vectors
-            total, start = part if total is None else total + part, start + count
+            total, start = total + coefficients[:, start : start + count] @ vectors, start + count
         return total / self._scale
 
     def keep(self, which: Any) -> None:

@@ -51,6 +51,17 @@ class Devices:
         """Whether new vectors are made orthogonal to all earlier ones."""
         return self._parts[0].orthogonal
 
+    @property
+    def drift(self) -> float:
+        """How far A Q is from Q T by what was taken out along coarse vectors; the largest of all devices."""
+        drifts: list[float] = self._on_each(lambda part: part.drift, self._parts)
+        return max(drifts)
+
+    @property
+    def projected(self) -> tuple[int, float]:
+        """Nothing: what a device does takes no time that could be seen here."""
+        return 0, 0.0
+
     def images(self, product: Callable[[Any], Any]) -> list[Any]:
         """Return A times the current vectors, as rows: one array per device."""
         return self._on_each(lambda part: part.images(product), self._parts)

@@ -92,6 +92,49 @@ extern "C" __global__ void orthogonalise(NUMBER *w, const NUMBER *current, const
     write_sums<1>(sum, parts + part_of(1));
 }
 
+// The parts of w older and of w current.
+extern "C" __global__ void overlaps(const NUMBER *w, const NUMBER *older, const NUMBER *current, double *parts, Long n)
+{
+    const Long row = blockIdx.y * n, stride = (Long)gridDim.x * THREADS * ITEMS;
+    double sum[2] = {0};
+    for (Long tile = (Long)blockIdx.x * THREADS * ITEMS; tile < n; tile += stride) {
+        NUMBER first = 0, second = 0;
+        for (int item = 0; item < ITEMS; ++item) {
+            const Long i = tile + item * THREADS + threadIdx.x;
+            if (i < n) {
+                const NUMBER value = w[row + i];
+                first += value * older[row + i];
+                second += value * current[row + i];
+            }
+        }
+        sum[0] += first;
+        sum[1] += second;
+    }
+    write_sums<2>(sum, parts + part_of(2));
+}
+
+// w -= the first factor times older and the second times current; the parts of w w.
+extern "C" __global__ void take_out(NUMBER *w, const NUMBER *older, const NUMBER *current, const double *factors,
+                                    double *parts, Long n)
+{
+    const Long row = blockIdx.y * n, stride = (Long)gridDim.x * THREADS * ITEMS;
+    const NUMBER back = (NUMBER)factors[2 * blockIdx.y], own = (NUMBER)factors[2 * blockIdx.y + 1];
+    double sum[1] = {0};
+    for (Long tile = (Long)blockIdx.x * THREADS * ITEMS; tile < n; tile += stride) {
+        NUMBER part = 0;
+        for (int item = 0; item < ITEMS; ++item) {
+            const Long i = tile + item * THREADS + threadIdx.x;
+            if (i < n) {
+                const NUMBER value = w[row + i] - back * older[row + i] - own * current[row + i];
+                w[row + i] = value;
+                part += value * value;
+            }
+        }
+        sum[0] += part;
+    }
+    write_sums<1>(sum, parts + part_of(1));
+}
+
 // out = w / beta, where beta is not zero.
 extern "C" __global__ void normalise(const NUMBER *w, const double *beta, NUMBER *out, Long n)
 {
@@ -136,20 +179,17 @@ extern "C" __global__ void coefficients(const NUMBER *w, const STORED *block, do
     write_sums<WIDTH>(sum, parts + part_of(WIDTH));
 }
 
-// w -= the sum of factor times each of the first `count` vectors of a block; the parts of w w.
-extern "C" __global__ void subtract(NUMBER *w, const STORED *block, const double *factors, double *parts, int count,
-                                    Long n)
+// w -= the sum of factor times each of the first `count` vectors of a block.
+extern "C" __global__ void subtract(NUMBER *w, const STORED *block, const double *factors, int count, Long n)
 {
     NUMBER *row = w + blockIdx.y * n;
     const STORED *past = block + blockIdx.y * (Long)WIDTH * n;
     const Long stride = (Long)gridDim.x * THREADS * ITEMS;
     NUMBER factor[WIDTH];
-    double sum[1] = {0};
 #pragma unroll
     for (int j = 0; j < WIDTH; ++j)
         factor[j] = (NUMBER)factors[blockIdx.y * WIDTH + j];
     for (Long tile = (Long)blockIdx.x * THREADS * ITEMS; tile < n; tile += stride) {
-        NUMBER part = 0;
         for (int item = 0; item < ITEMS; ++item) {
             const Long i = tile + item * THREADS + threadIdx.x;
             if (i < n) {
@@ -159,10 +199,7 @@ extern "C" __global__ void subtract(NUMBER *w, const STORED *block, const double
                     if (j < count)
                         value -= factor[j] * (NUMBER)past[j * n + i];
                 row[i] = value;
-                part += value * value;
             }
         }
-        sum[0] += part;
     }
-    write_sums<1>(sum, parts + part_of(1));
 }

@@ -15,7 +15,7 @@ _THREADS, _ITEMS, WIDTH = 256, 8, 16
 # More blocks of threads per probe keep no device busier, and leave more parts to add up.
 _MOST_PARTS = 1024
 _TYPES = {"float16": "__half", "float32": "float", "float64": "double"}
-_NAMES = ("recur", "orthogonalise", "normalise", "store", "coefficients", "subtract")
+_NAMES = ("recur", "orthogonalise", "overlaps", "take_out", "normalise", "store", "coefficients", "subtract")
 
 
 class Kernels:
@@ -30,16 +30,28 @@ class Kernels:
         self._number = np.dtype(number).type
         self._functions = {name: module.get_function(name) for name in _NAMES}
 
-    def recur(self, images: Any, previous: Any, current: Any, beta: Any) -> tuple[Any, Any]:
-        """Overwrite `previous` with images - beta previous; return it and its inner products with `current`."""
+    def recur(self, images: Any, previous: Any, current: Any, beta: Any, out: Any) -> Any:
+        """Write images - beta previous to `out`, which may be `previous`; return its inner products with `current`."""
         parts = _room(current, 1)
-        self._launch("recur", current.shape, images, previous, current, beta, previous, parts)
-        return previous, parts.sum(axis=1)[:, 0]
+        self._launch("recur", current.shape, images, previous, current, beta, out, parts)
+        return parts.sum(axis=1)[:, 0]
 
     def orthogonalise(self, w: Any, current: Any, alpha: Any) -> Any:
         """Subtract alpha current from `w`; return the squares of its norms."""
         parts = _room(w, 1)
         self._launch("orthogonalise", w.shape, w, current, alpha, parts)
+        return parts.sum(axis=1)[:, 0]
+
+    def overlaps(self, w: Any, older: Any, current: Any) -> Any:
+        """Return the inner products of `w` with both, shape (k, 2)."""
+        parts = _room(w, 2)
+        self._launch("overlaps", w.shape, w, older, current, parts)
+        return parts.sum(axis=1)
+
+    def take_out(self, w: Any, older: Any, current: Any, factors: Any) -> Any:
+        """Subtract a combination of both from `w`, given factors of shape (k, 2); return the squares of its norms."""
+        parts = _room(w, 1)
+        self._launch("take_out", w.shape, w, older, current, factors, parts)
         return parts.sum(axis=1)[:, 0]
 
     def normalise(self, w: Any, beta: Any) -> Any:
@@ -57,11 +69,9 @@ class Kernels:
         self._launch("coefficients", w.shape, w, block, parts, np.int32(count))
         return parts.sum(axis=1)
 
-    def subtract(self, w: Any, block: Any, factors: Any, count: int) -> Any:
-        """Subtract a combination of the first `count` vectors of a block; return the squares of the norms."""
-        parts = _room(w, 1)
-        self._launch("subtract", w.shape, w, block, factors, parts, np.int32(count))
-        return parts.sum(axis=1)[:, 0]
+    def subtract(self, w: Any, block: Any, factors: Any, count: int) -> None:
+        """Subtract a combination of the first `count` vectors of a block, given factors of shape (k, 16)."""
+        self._launch("subtract", w.shape, w, block, factors, np.int32(count))
 
     def _launch(self, name: str, shape: tuple[int, int], *arguments: Any) -> None:
         k, n = shape

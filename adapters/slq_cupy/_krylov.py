@@ -15,6 +15,9 @@ from slq._krylov import PAIRS, asymmetry_of
 from slq_cupy._basis import Basis
 from slq_cupy._kernels import kernels
 
+# "Twice is enough"; to see whether once would be, the host would have to wait.
+_SWEEPS = 2
+
 
 class Krylov:
     """The newest two Krylov vectors of all active probes, the past ones where they are kept, and the step to the next.
@@ -27,17 +30,31 @@ class Krylov:
         Whether past vectors are kept and new ones made orthogonal to them.
     references : cupy.ndarray, shape (r, n), optional
         Vectors whose inner products with the Krylov vectors are recorded.
-    stored : str, optional
-        Name of the dtype in which past vectors are kept; by default that of `start`.
+    precision : str, optional
+        Name of the dtype that vectors before the newest two are rounded to; none by default. These two are taken out
+        to the rounding of `start`, so that T is exact to the square of the coarse rounding.
     """
 
-    __slots__ = ("_basis", "_beta", "_kernels", "_previous", "_references", "_scale", "current")
+    __slots__ = (
+        "_basis",
+        "_beta",
+        "_coarse",
+        "_drift",
+        "_kernels",
+        "_previous",
+        "_references",
+        "_scale",
+        "_steps",
+        "current",
+    )
 
-    def __init__(self, start: Any, *, reorth: bool, references: Any = None, stored: str | None = None) -> None:
+    def __init__(self, start: Any, *, reorth: bool, references: Any = None, precision: str | None = None) -> None:
         number = start.dtype.name
         self._kernels = kernels(number, number)
-        self._basis = Basis(number, stored or number, start.shape[1]) if reorth else None
-        self._references, self._scale = references, 1.0
+        self._basis = Basis(number, precision or number, start.shape[1]) if reorth else None
+        self._coarse = reorth and precision not in (None, number)
+        self._references, self._scale, self._steps = references, 1.0, 0
+        self._drift = cupy.zeros(start.shape[0], dtype=cupy.float64)
         self.current = start.copy(order="C")  # on the current device; the caller's own stays as it is
         self._previous = cupy.zeros_like(self.current)
         self._beta = cupy.zeros(start.shape[0], dtype=cupy.float64)
@@ -46,6 +63,16 @@ class Krylov:
     def orthogonal(self) -> bool:
         """Whether new vectors are made orthogonal to all earlier ones."""
         return self._basis is not None
+
+    @property
+    def drift(self) -> float:
+        """How far A Q is from Q T by what was taken out along coarse vectors: the norm, of all steps. Waits."""
+        return float(cupy.sqrt(cupy.max(self._drift))) / self._scale if self._coarse else 0.0
+
+    @property
+    def projected(self) -> tuple[int, float]:
+        """Nothing: what a device does takes no time that could be seen here."""
+        return 0, 0.0
 
     def images(self, product: Callable[[Any], Any]) -> Any:
         """Return A times the current vectors, as rows."""
@@ -66,15 +93,21 @@ class Krylov:
 
         Returns an array of shape (k, 2 + r): alpha, beta, and the current vectors' inner products with the references.
         """
-        q = self.current
-        w, alpha = self._kernels.recur(images, self._previous, q, self._beta)
+        q, older = self.current, self._previous
+        w = older if self._basis is None else cupy.empty_like(q)
+        alpha = self._kernels.recur(images, older, q, self._beta, w)
         squares = self._kernels.orthogonalise(w, q, alpha)
         if self._basis is not None:
-            self._basis.append(q)
-            own, _ = self._basis.project_out(w)
-            if self._basis.exact:  # else this is the rounding of the stored vector, not of alpha
-                alpha = alpha + own
-            _, squares = self._basis.project_out(w)
+            for _ in range(_SWEEPS):
+                removed = self._basis.project_out(w)
+                overlaps = self._kernels.overlaps(w, older, q)
+                squares = self._kernels.take_out(w, older, q, overlaps)
+                alpha = alpha + overlaps[:, 1]
+                if self._coarse:
+                    self._drift += removed + overlaps[:, 0] ** 2
+            if self._steps > 0:
+                self._basis.append(older)
+        self._steps += 1
         beta = cupy.sqrt(squares)
         columns = [alpha[:, None], beta[:, None]]
         if self._references is not None:
@@ -87,6 +120,7 @@ class Krylov:
         """Drop all probes but those at the given positions."""
         rows = cupy.asarray(which)
         self.current, self._previous, self._beta = self.current[rows], self._previous[rows], self._beta[rows]
+        self._drift = self._drift[rows]
         if self._basis is not None:
             self._basis.keep(rows)
 
@@ -94,7 +128,8 @@ class Krylov:
         """Return combinations of one probe's Krylov vectors as rows; None where past vectors are not kept."""
         if self._basis is None:
             return None
-        return self._basis.combine(position, cupy.asarray(coefficients, dtype=self.current.dtype))
+        factors = cupy.asarray(coefficients, dtype=self.current.dtype)
+        return factors[:, -1:] * self._previous[position] + self._basis.combine(position, factors[:, :-1])
 
     def drop_basis(self) -> None:
         """Free the past vectors."""

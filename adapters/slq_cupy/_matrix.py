@@ -16,20 +16,16 @@ from slq_cupy._devices import Devices
 from slq_cupy._krylov import Krylov
 
 Product = Callable[[Any], Any]
-Stored = Literal["float16", "float32", "float64"]
-_STORED = ("float16", "float32", "float64")
 
 
 @final
 class MatrixOperator:
     """A symmetric matrix on one or several CUDA devices; made by `slq_cupy.matrix`."""
 
-    __slots__ = ("_facts", "_products", "_stored", "device", "dtype", "order", "shape")
+    __slots__ = ("_facts", "_products", "device", "dtype", "order", "shape")
 
-    def __init__(
-        self, products: dict[int, Product], n: int, dtype: Any, facts: dict[str, Any], stored: Stored | None
-    ) -> None:
-        self._products, self._facts, self._stored = products, facts, stored
+    def __init__(self, products: dict[int, Product], n: int, dtype: Any, facts: dict[str, Any]) -> None:
+        self._products, self._facts = products, facts
         self.shape, self.dtype = (n, n), np.dtype(dtype)
         self.device = cupy.cuda.Device(next(iter(products)))
         self.order: Literal["C", "F"] = "F"
@@ -72,9 +68,8 @@ class MatrixOperator:
             raise ValueError(msg)
         return product(X)
 
-    def krylov(self, start: Any, *, reorth: bool, references: Any = None) -> Krylov | Devices:
+    def krylov(self, start: Any, **options: Any) -> Krylov | Devices:
         """Return the recurrence that `slq` runs from these unit start vectors, rows of shape (k, n)."""
-        options: dict[str, Any] = {"reorth": reorth, "references": references, "stored": self._stored}
         if len(self._products) == 1:
             return Krylov(start, **options)
         return Devices(start, list(self._products), **options)
@@ -84,7 +79,7 @@ class MatrixOperator:
         return f"MatrixOperator(n={self.shape[0]}, {self._facts['layout']}, {self.dtype.name}, devices {devices})"
 
 
-def matrix(A: Any, /, *, devices: Sequence[int] | None = None, basis: Stored | None = None) -> MatrixOperator:
+def matrix(A: Any, /, *, devices: Sequence[int] | None = None) -> MatrixOperator:
     """Wrap a symmetric CuPy matrix as an operator on its device, or on several.
 
     A product multiplies all probes at once: cuBLAS for a dense matrix, cuSPARSE SpMM for a sparse one, which is held as
@@ -98,9 +93,6 @@ def matrix(A: Any, /, *, devices: Sequence[int] | None = None, basis: Stored | N
     devices : sequence of int, optional
         Numbers of the CUDA devices that share the probes; the first must be the current one. Each gets a copy of A. By
         default the current device alone. Memory is planned as if the first device held all probes.
-    basis : {"float16", "float32", "float64"}, optional
-        Dtype in which past Krylov vectors are kept for re-orthogonalisation; by default that of the vectors. float16
-        takes half of float32's memory and time, and keeps vectors orthogonal to about 1e-3 only.
 
     Returns
     -------
@@ -112,8 +104,7 @@ def matrix(A: Any, /, *, devices: Sequence[int] | None = None, basis: Stored | N
     TypeError
         If `A` is none of these, or complex, or a LinearOperator is to go to several devices.
     ValueError
-        If `A` is not square, not on the current device, `devices` does not begin with it or repeats one, or `basis` is
-        another dtype.
+        If `A` is not square or not on the current device, or `devices` does not begin with that or repeats one.
 
     Notes
     -----
@@ -123,16 +114,13 @@ def matrix(A: Any, /, *, devices: Sequence[int] | None = None, basis: Stored | N
     Examples
     --------
     >>> import cupy, slq, slq_cupy
-    >>> A = slq_cupy.matrix(cupy.diag(cupy.arange(1.0, 101.0)), basis="float32")
+    >>> A = slq_cupy.matrix(cupy.diag(cupy.arange(1.0, 101.0)))
     >>> slq.spectrum(A, probes=2, steps=20, rng=0).n
     100
     """
     if not is_matrix(A):
         msg = f"`A` must be a CuPy array, cupyx sparse matrix or cupyx LinearOperator, got {type(A).__name__}."
         raise TypeError(msg)
-    if basis is not None and basis not in _STORED:
-        msg = f"`basis` must be one of {', '.join(map(repr, _STORED))} or None, got {basis!r}."
-        raise ValueError(msg)
     if A.ndim != 2 or A.shape[0] != A.shape[1] or not A.shape[0]:
         msg = f"`A` must be a square matrix of shape (n, n), got shape {tuple(A.shape)}."
         raise ValueError(msg)
@@ -142,13 +130,13 @@ def matrix(A: Any, /, *, devices: Sequence[int] | None = None, basis: Stored | N
         if len(numbers) > 1:
             msg = f"a LinearOperator lives on one device, got devices={numbers}. Give a matrix, or leave `devices` out."
             raise TypeError(msg)
-        return MatrixOperator({numbers[0]: A.matmat}, A.shape[0], A.dtype, {"layout": "LinearOperator"}, basis)
+        return MatrixOperator({numbers[0]: A.matmat}, A.shape[0], A.dtype, {"layout": "LinearOperator"})
     if sparse.issparse(A):
         rows = _canonical(_floating(A))
         facts: dict[str, Any] = {"layout": f"sparse {A.format}", "nonzeros": int(rows.nnz)}
-        return MatrixOperator(_copies(rows, numbers, _sparse), A.shape[0], rows.dtype, facts, basis)
+        return MatrixOperator(_copies(rows, numbers, _sparse), A.shape[0], rows.dtype, facts)
     dense = _floating(A)
-    return MatrixOperator(_copies(dense, numbers, _dense), A.shape[0], dense.dtype, {"layout": "dense"}, basis)
+    return MatrixOperator(_copies(dense, numbers, _dense), A.shape[0], dense.dtype, {"layout": "dense"})
 
 
 def is_matrix(obj: Any) -> bool:

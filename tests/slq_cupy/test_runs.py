@@ -1,5 +1,8 @@
 """Whole runs through the kernels, on the CPU: the same numbers as NumPy's, on one device and on several."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -91,16 +94,33 @@ def test_asymmetry_is_seen_across_devices(on_host, laplacian):
         slq.spectrum(A, probes=2, steps=8, rng=0)
 
 
-@pytest.mark.parametrize(("basis", "atol"), [("float64", 1e-10), ("float32", 1e-7), ("float16", 1e-3)])
-def test_past_vectors_of_a_shorter_dtype_keep_ghosts_away(on_host, basis, atol):
-    A = np.diag(np.append(np.linspace(0.0, 1.0, 398), [30.0, 50.0]))
-    operator = on_host.slq_cupy.matrix(on_host.cupy.asarray(A), basis=basis)
-    settings = {"probes": 1, "steps": 40, "rng": 0}
-    found = slq.spectrum(operator, reorth="full", **settings).nodes[0]
-    without = slq.spectrum(A, reorth="none", **settings).nodes[0]
+@pytest.mark.parametrize(("precision", "atol"), [("float64", 1e-10), ("float32", 1e-10), ("float16", 1e-6)])
+def test_past_vectors_of_a_shorter_dtype_keep_ghosts_away(on_host, precision, atol):
+    A = np.diag(np.append(np.linspace(0.0, 1.0, 198), [30.0, 50.0]))
+    operator = slq.as_operator(on_host.cupy.asarray(A))
+    coarse = replace(operator, krylov=partial(operator.krylov, precision=precision))
+    settings = {"probes": 1, "steps": 36, "rng": 0}
+    found = slq.spectrum(coarse, reorth="full", **settings).nodes
+    without = slq.spectrum(A, reorth="none", **settings).nodes
 
-    assert np.sum(found > 20) == 2 < np.sum(without > 20)
-    np.testing.assert_allclose(found, slq.spectrum(A, reorth="full", **settings).nodes[0], atol=atol)
+    assert np.sum(found[0] > 20) == 2 < np.sum(without[0] > 20)
+    np.testing.assert_allclose(found, slq.spectrum(A, reorth="full", **settings).nodes, atol=atol)
+
+
+@pytest.mark.parametrize("devices", [[0], [0, 1]])
+def test_what_coarse_vectors_let_in_is_measured(on_host, laplacian, devices):
+    v = np.random.default_rng(0).standard_normal((2, 500))
+    start = on_host.cupy.asarray(v / np.linalg.norm(v, axis=1, keepdims=True))
+    operator = slq.as_operator(on_host.slq_cupy.matrix(on_host.csr(laplacian), devices=devices))
+    drifts = {}
+    for precision in (None, "float32", "float16"):
+        krylov = operator.krylov(start, reorth=True, precision=precision)
+        for _ in range(6):
+            krylov.step(krylov.images(lambda rows: operator.product(rows.T).T))
+        drifts[precision] = krylov.drift
+
+    assert drifts[None] == 0.0
+    assert 1e-9 < drifts["float32"] < 1e-6 < 1e-5 < drifts["float16"] < 1e-2
 
 
 @pytest.mark.parametrize("reorth", ["full", "none"])

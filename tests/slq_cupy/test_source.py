@@ -11,9 +11,9 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "adapters" / "slq_cupy"
 SOURCE = PACKAGE / "_kernels.cu"
 NVCC = shutil.which("nvcc")
-# What a step runs through, and in it the two functions that are called once, before the first step.
+# What a step runs through, and what in it is asked before the first step, or when coefficients are fetched anyway.
 STEP = ["_basis.py", "_devices.py", "_kernels.py", "_krylov.py"]
-ASKED_ONCE = {"size", "asymmetry"}
+ASKED_ONCE = {"size", "asymmetry", "drift"}
 PRODUCTS = {"matmat", "_dense", "_sparse", "product"}
 WAITING_CALLS = {"float", "int", "bool", "complex", "asnumpy"}
 WAITING_METHODS = {"get", "item", "tolist", "asnumpy", "synchronize", "any", "all"}
