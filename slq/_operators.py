@@ -274,12 +274,11 @@ def _from_callable(function: Multiply, n: int | None, like: Array, block: bool) 
 
 
 def _from_adapter(obj: Any) -> Any | None:
-    """Ask the adapter named after the top module of `obj`'s type, if one is registered."""
-    top = type(obj).__module__.split(".")[0]
-    top = _LIBRARY.get(top, top)
-    for entry in entry_points(group="slq.adapters", name=top):
-        return entry.load()(obj)
-    return None
+    """Ask the adapter named after the top module of `obj`'s type or of one that it inherits from, if registered."""
+    tops = [base.__module__.split(".")[0] for base in type(obj).__mro__]
+    registered = {entry.name: entry for entry in entry_points(group="slq.adapters")}
+    first = next((top for top in (_LIBRARY.get(top, top) for top in tops) if top in registered), None)
+    return None if first is None else registered[first].load()(obj)
 
 
 def _home(obj: Any, like: Array | None) -> tuple[Any, Any, Any]:

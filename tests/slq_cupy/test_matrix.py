@@ -71,6 +71,15 @@ def test_a_linear_operator_is_given_blocks(on_host, dense, block):
     assert seen == [(N, 3)]
 
 
+def test_a_class_of_ones_own_is_known_by_what_it_inherits_from(on_host, dense, block):
+    class Mine(on_host.LinearOperator):
+        __module__ = "somewhere.else"
+
+    A = on_host.cupy.asarray(dense)
+    found = product_of(Mine((N, N), lambda X: (X.T @ A.T).T, "float64"), block, on_host.cupy)
+    np.testing.assert_allclose(found, dense @ block, atol=1e-12)
+
+
 @pytest.mark.parametrize(("given", "becomes"), [("int64", "float64"), ("bool", "float64"), ("float16", "float32")])
 def test_other_numbers_are_converted(on_host, given, becomes):
     operator = on_host.slq_cupy.matrix(on_host.cupy.asarray(np.eye(3, dtype=given)))
