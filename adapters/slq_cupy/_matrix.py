@@ -92,7 +92,8 @@ def matrix(A: Any, /, *, devices: Sequence[int] | None = None) -> MatrixOperator
         float32: each a copy. COO, CSC and matrices with repeated entries are converted to CSR, which is a copy too.
     devices : sequence of int, optional
         Numbers of the CUDA devices that share the probes; the first must be the current one. Each gets a copy of A. By
-        default the current device alone. Memory is planned as if the first device held all probes.
+        default the current device alone. Memory is planned as if the first device held all probes, and eigenvectors are
+        not projected out of later probes (`deflate` does nothing).
 
     Returns
     -------

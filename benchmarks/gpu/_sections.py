@@ -125,10 +125,16 @@ def sparse_batches(library: Library, quick: bool) -> list[Row]:
         taken = seconds(library, lambda X=X: slq.lanczos(operator, X, 16, reorth="none"), _rounds(quick))
         rows.append({"n": A.shape[0], "columns": width, "step per column [ms]": 1e3 * taken / 16 / width})
         rows[-1]["times one column"] = rows[0]["step per column [ms]"] / rows[-1]["step per column [ms]"]
-    settings = {"probes": 2 if quick else 16, "steps": 50, "rng": 0, "reorth": "none", "deflate": "none"}
+    settings: dict[str, Any] = {
+        "probes": 2 if quick else 16,
+        "steps": 50,
+        "rng": 0,
+        "reorth": "none",
+        "deflate": "none",
+    }
     ours = seconds(library, lambda: slq.spectrum(operator, **settings).logdet(shift=0.1), 1)
     row: Row = {"n": A.shape[0], "columns": settings["probes"], "logdet [s]": ours}
-    return [*rows, row | _imate(A, quick, gpu=library.device == "cuda")]
+    return [*rows, row | _imate(A, settings["probes"], gpu=library.device == "cuda")]
 
 
 def memory(library: Library, quick: bool) -> list[Row]:
@@ -174,12 +180,12 @@ def _with_kernels(operator: Any, stored: str) -> Any:
     return replace(operator, krylov=lambda start, **options: Krylov(start, **options | {"precision": stored}))
 
 
-def _imate(A: Any, quick: bool, *, gpu: bool) -> Row:
+def _imate(A: Any, probes: int, *, gpu: bool) -> Row:
     try:
         import imate
     except ImportError:
         return {"imate": "not installed"}
-    rounds = {"min_num_samples": 16, "max_num_samples": 16, "lanczos_degree": 50, "orthogonalize": 0}
+    rounds = {"min_num_samples": probes, "max_num_samples": probes, "lanczos_degree": 50, "orthogonalize": 0}
     matrix = imate.Matrix(sp.csr_matrix(A + 0.1 * sp.eye_array(A.shape[0], dtype=A.dtype)))
     try:
         _, info = imate.logdet(matrix, method="slq", return_info=True, gpu=gpu, **rounds)
