@@ -13,6 +13,7 @@ import scipy.sparse as sp
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NEEDS = {
+    "gaussian_process.py": ("torch",),
     "imagenet_resnet.py": ("torch",),
     "plot_graph_laplacian.py": ("sklearn",),
     "plot_layers.py": ("torch", "sklearn"),
@@ -57,6 +58,15 @@ def test_an_example_has_a_title_and_cells_and_a_picture_if_the_documentation_run
     assert re.match(r'"""\n(.+)\n(=+)\n\n', text)
     assert text.count("# %%\n") >= 3
     assert ("slq.plot." in text) == script.name.startswith("plot_")
+
+
+def test_the_gaussian_process_finds_the_optimum_of_the_dense_computation(tmp_path):
+    out = run("gaussian_process.py", cwd=tmp_path)
+
+    for name in ("length", "size", "noise"):
+        found, exact = (float(x) for x in re.search(rf"{name}: (\S+) by products, (\S+) dense", out).groups())
+        assert found == pytest.approx(exact, rel=0.1)
+    assert abs(number(r"lost: (\S+)", out)) < 0.05
 
 
 def test_the_graph_of_digits_agrees_with_its_exact_spectrum(tmp_path):

@@ -7,7 +7,6 @@ from typing import Any, Unpack, final
 import torch
 from torch import Tensor
 from torch.autograd import Function as AutogradFunction
-from torch.autograd.function import once_differentiable
 
 from slq._estimates import Estimate
 from slq._gradients import RunOptions, sensitivity
@@ -42,17 +41,37 @@ class TraceValue:
         return self.estimate.value
 
 
-class _Once(AutogradFunction):
-    """Gives a number the gradient of another scalar, and none beyond the first."""
+class _Attached(AutogradFunction):
+    """A number whose gradient is that of the sum of vectors * products, and which has no second derivative."""
 
     @staticmethod
-    def forward(ctx: Any, bilinear: Tensor, value: float) -> Tensor:
-        return torch.full_like(bilinear, value)
+    def forward(ctx: Any, products: Tensor, vectors: Tensor, value: float) -> Tensor:
+        ctx.save_for_backward(products, vectors)
+        return products.new_tensor(value)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        products, vectors = ctx.saved_tensors
+        slope = grad * vectors
+        if torch.is_grad_enabled():  # somebody is going to differentiate this once more
+            slope = _Refused.apply(slope, products)  # type: ignore[no-untyped-call]
+        return slope, None, None
+
+
+class _Refused(AutogradFunction):
+    """Passes a gradient on; refuses to be differentiated by anything that the products depend on."""
+
+    @staticmethod
+    def forward(ctx: Any, slope: Tensor, products: Tensor) -> Tensor:
+        return slope.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> None:
+        msg = (
+            "tr f(A) has no second derivative here: f'(A) v was held constant in the first. Take second derivatives "
+            "as differences of first ones, or densely."
+        )
+        raise NotImplementedError(msg)
 
 
 def trace(
@@ -111,6 +130,8 @@ def trace(
         If A is neither a tensor nor a function.
     ValueError
         If `n` or `like` is missing for a function, f is not defined on the spectrum, or `derivative` is missing.
+    NotImplementedError
+        If a second derivative is taken.
 
     Notes
     -----
@@ -139,8 +160,8 @@ def trace(
             operator, f, derivative=derivative, probes=probes, steps=steps, rtol=rtol, lower=lower, **options
         )
     vectors, images = found.probes.to(operator.dtype), found.images.to(operator.dtype)
-    bilinear = (vectors * product(images)).sum()
-    return TraceValue(_Once.apply(bilinear, found.estimate.value), found.estimate)  # type: ignore[no-untyped-call]
+    value = _Attached.apply(product(images), vectors, found.estimate.value)  # type: ignore[no-untyped-call]
+    return TraceValue(value, found.estimate)
 
 
 def logdet(
