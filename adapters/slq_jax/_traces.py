@@ -69,7 +69,7 @@ def trace(
     n : int, optional
         Dimension, for a function.
     derivative : callable, optional
-        f', for an f that has no name.
+        The derivative of an f that has no name.
     probes : int, default 16
         Rademacher probes; the first one is of the sphere.
     steps : int, optional

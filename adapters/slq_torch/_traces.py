@@ -106,7 +106,7 @@ def trace(
     like : Tensor, optional
         A tensor whose dtype and device the blocks shall have, for a function.
     derivative : callable, optional
-        f', for an f that has no name.
+        The derivative of an f that has no name.
     probes : int, default 16
         Rademacher probes; the first one is of the sphere.
     steps : int, optional

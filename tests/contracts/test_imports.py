@@ -23,6 +23,7 @@ HEAVY = (
     "scipy.stats",
     "sklearn",
     "slq_cupy",
+    "slq_jax",
     "slq_torch",
     "torch",
     "tqdm",

@@ -75,6 +75,7 @@ def test_the_pins_name_releases_and_no_place():
 
 def test_the_entry_points_lead_to_functions():
     pytest.importorskip("torch")
+    pytest.importorskip("jax")
     pytest.importorskip("cyclopts")
     declared = {
         ("console_scripts", "slq"),

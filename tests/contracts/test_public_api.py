@@ -11,7 +11,7 @@ import pytest
 
 import slq
 
-PUBLIC_MODULES = ["slq", "slq.gallery", "slq.plot", "slq_cupy", "slq_torch"]
+PUBLIC_MODULES = ["slq", "slq.gallery", "slq.plot", "slq_cupy", "slq_jax", "slq_torch"]
 
 
 def module(name: str) -> ModuleType:
@@ -65,7 +65,7 @@ def test_all_is_sorted_and_every_name_exists(name):
     assert [n for n in found.__all__ if not hasattr(found, n)] == []
 
 
-@pytest.mark.parametrize("name", ["slq", "slq_torch"])
+@pytest.mark.parametrize("name", ["slq", "slq_jax", "slq_torch"])
 def test_a_package_shows_what_it_announces_and_nothing_else(name):
     found = module(name)
 
