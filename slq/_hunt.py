@@ -13,18 +13,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from slq import _arrays, _ends, _probes
+from slq import _arrays, _ends, _pairs, _probes
 from slq._arrays import Array, Floats
 from slq._eigenpairs import Eigenpairs
 from slq._ends import Which
 from slq._errors import RunError, SlqWarning
 from slq._filters import Filter
-from slq._operators import Operator, image_rows
+from slq._operators import Operator
+from slq._pairs import Pairs
 from slq._progress import NoMeter, meter
 from slq._restarts import Restarts, Ritz
 
@@ -32,25 +33,12 @@ Callback = Callable[[Eigenpairs], object]
 
 # A residual of so many roundings of |A| cannot fall much further; measured with a product it is larger by rounding.
 _CONVERGED, _MEASURED = 4.0, 64.0
-# Ritz vectors help the proof along while their residuals widen it by this share of their distance to what is wanted.
-_NEARLY = 0.1
-_HALVINGS = 50
 # Steps between looks at the Ritz values, at most.
 _LOOK = 8
 # The proof may take this share of the products before it, and so many at least.
 _PROOF_SHARE, _PROOF_LEAST = 0.5, 40
 # Measured asymmetry beyond this power of a rounding is no rounding.
 _SUSPICIOUS = 0.5
-# No more columns than this are multiplied at once.
-_BATCH = 16
-
-
-class Pairs(NamedTuple):
-    """Ritz values, orthonormal vectors as rows, and residual norms."""
-
-    values: Floats
-    rows: Array
-    residuals: Floats
 
 
 class Stop(Exception):
@@ -165,7 +153,7 @@ class Hunt:
             beyond = (ritz.values > high + slack) | (ritz.values < low - slack)
             if beyond.any():
                 return self._admit(space, ritz, beyond, exact=near is None)
-            edges = _coupled(proof.edges(ritz, space.tail, space.room, risk), near)
+            edges = _pairs.coupled(proof.edges(ritz, space.tail, space.room, risk), near)
             self._rest = self._around(edges, low, high)
             self._verified = edges[0] >= low - slack and edges[1] <= high + slack
             self._tied = bool(np.any((ritz.values > high - slack) | (ritz.values < low + slack)))
@@ -254,9 +242,9 @@ class Hunt:
         exact = np.array([i for place, i in enumerate(ranked) if place < k or ritz.residuals[i] <= goal[i]])
         near = ranked[~np.isin(ranked, exact)]
         distances = np.minimum(ritz.values - low, high - ritz.values)
-        near = near[: _prefix(ritz.residuals[near], distances[near])]
-        self._found.append(_picked(space, ritz, exact))
-        kept = _picked(space, ritz, near) if near.size else None
+        near = near[: _pairs.prefix(ritz.residuals[near], distances[near])]
+        self._found.append(_pairs.picked(space, ritz, exact))
+        kept = _pairs.picked(space, ritz, near) if near.size else None
         self._close()
         return kept
 
@@ -270,13 +258,8 @@ class Hunt:
         parts = list(self._found)
         if self._space is not None and self._space.used:
             ritz = self._space.ritz()
-            parts.append(_picked(self._space, ritz, _ends.order(ritz.values, self.which)[: self.k]))
-        values = np.concatenate([pairs.values for pairs in parts])
-        up = np.argsort(values, kind="stable")
-        best = np.sort(_ends.order(values[up], self.which)[: self.k])
-        rows = self.operator.xp.concat([pairs.rows for pairs in parts], axis=0)
-        picked = self.operator.xp.stack([rows[int(i), ...] for i in up[best]])
-        return Pairs(values[up[best]], picked, np.concatenate([pairs.residuals for pairs in parts])[up[best]])
+            parts.append(_pairs.picked(self._space, ritz, _ends.order(ritz.values, self.which)[: self.k]))
+        return _pairs.best(parts, self.which, self.k, self.operator.xp)
 
     # -- telling ------------------------------------------------------------------------------------------------
 
@@ -292,42 +275,14 @@ class Hunt:
         self._close()
         if self._limit - self.products < len(best.values):
             return self._result(best, status + "; residuals are those of the recurrence", ())
-        xp, rows, count = self.operator.xp, best.rows, len(best.values)
-        batches = [rows[i : min(i + _BATCH, count), :] for i in range(0, count, _BATCH)]
-        images = xp.concat([image_rows(self.operator, batch) for batch in batches], axis=0)
-        images = _arrays.cast(images, rows.dtype, xp) / (self._scale or 1.0)
-        self._spent += count
-        projected = _arrays.to_host(xp.matmul(images, rows.T))
-        turn = _arrays.from_host(
-            np.linalg.eigh((projected + projected.T) / 2)[1].T, xp, dtype=rows.dtype, device=self.operator.device
-        )
-        rows, images = xp.matmul(turn, rows), xp.matmul(turn, images)
-        accumulator = _arrays.accumulator_dtype(xp, self.operator.device)
-        values = xp.sum(rows * images, axis=-1, dtype=accumulator)
-        rest = images - _arrays.cast(values, rows.dtype, xp)[:, None] * rows
-        sizes = _arrays.to_host(xp.sqrt(xp.sum(rest * rest, axis=-1, dtype=accumulator)))
-        measured = Pairs(_arrays.to_host(values), rows, sizes)
-        found = self._findings(best, measured)
+        measured = _pairs.measured(self.operator, best, self._scale or 1.0)
+        self._spent += len(best.values)
+        unit = max(_arrays.epsilon(self._dtype), _arrays.epsilon(self.operator.dtype))
+        suspicious = max(unit**_SUSPICIOUS, 4 * self.operator.noise) * self._norm
+        found = _pairs.findings(best, measured, self._asymmetry, self._norm, suspicious)
         for text in found:
             warnings.warn(text, SlqWarning, stacklevel=4)
         return self._result(measured, status, found)
-
-    def _findings(self, inferred: Pairs, measured: Pairs) -> tuple[str, ...]:
-        unit = max(_arrays.epsilon(self._dtype), _arrays.epsilon(self.operator.dtype))
-        suspicious = max(unit**_SUSPICIOUS, 4 * self.operator.noise) * self._norm
-        if self._asymmetry > suspicious:
-            return (
-                f"the operator is not symmetric: |u^T A v - v^T A u| reached {self._asymmetry / self._norm:.1g} |A|. "
-                "The result is neither its eigenvalues nor its singular values. Pass (A + A^T) / 2, or A^T A for "
-                "singular values.",
-            )
-        if np.any(measured.residuals > np.maximum(10 * inferred.residuals, suspicious)):
-            return (
-                f"the operator drifts: residuals of {measured.residuals.max() / self._norm:.1g} of |A| were measured "
-                f"where the recurrence had {inferred.residuals.max() / self._norm:.1g}. Common causes: another "
-                "mini-batch at every product, dropout left on, a matrix that changes while it is used.",
-            )
-        return ()
 
     def _result(self, pairs: Pairs, status: str, found: tuple[str, ...]) -> Eigenpairs:
         up, scale = np.argsort(pairs.values, kind="stable"), self._scale or 1.0
@@ -359,38 +314,3 @@ class Hunt:
         done = "nothing was computed" if partial is None else f"{len(partial)} pairs after {self.products} products"
         msg = f"the run was ended by {type(error).__name__}: {error} ({done})."
         raise RunError(msg, partial) from error
-
-
-def _picked(space: Restarts, ritz: Ritz, which: npt.NDArray[np.intp]) -> Pairs:
-    return Pairs(ritz.values[which], space.vectors(ritz.coefficients[:, which]), ritz.residuals[which])
-
-
-def _prefix(residuals: Floats, distances: Floats) -> int:
-    """Return how many near pairs, the most wanted first, help the proof more than their residuals spoil it."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        spoiled = np.cumsum(residuals**2 / distances)
-        helps = (distances > 0) & (spoiled <= _NEARLY * distances[:1])
-    return int(np.argmin(np.append(helps, False)))
-
-
-def _coupled(edges: tuple[float, float], near: Pairs | None) -> tuple[float, float]:
-    """Return edges of near pairs and the complement together, given those of the complement."""
-    if near is None:
-        return edges
-    low, high = edges
-    return -_upper(-low, -near.values, near.residuals), _upper(high, near.values, near.residuals)
-
-
-def _upper(edge: float, values: Floats, residuals: Floats) -> float:
-    """Return a bound of the matrix [[N, R^T], [R, C]] of near values, their residuals and a C that ends at the edge.
-
-    By its Schur complement no eigenvalue lies beyond a t > N with edge + sum residual**2 / (t - value) <= t.
-    """
-    start, step = max(edge, float(values.max())), float(np.linalg.norm(residuals))
-    low, high = start, start + step  # at the upper one the largest eigenvalue is passed for certain
-    for _ in range(_HALVINGS):
-        t = (low + high) / 2
-        with np.errstate(divide="ignore"):
-            enough = edge + np.sum(residuals**2 / (t - values)) <= t
-        low, high = (low, t) if enough else (t, high)
-    return high

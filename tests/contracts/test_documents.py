@@ -69,6 +69,8 @@ def quiet_corner(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=named)
 def test_the_python_of_a_page_runs_from_top_to_bottom(page, quiet_corner):
+    if "import jax" in page.read_text(encoding="utf-8"):
+        pytest.importorskip("jax")
     namespace: dict[str, object] = {"__name__": page.stem}
     for above, block in blocks(page, "python"):
         exec(compile("\n" * above + block, str(page), "exec"), namespace)

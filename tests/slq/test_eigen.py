@@ -42,13 +42,12 @@ def test_values_and_vectors_are_those_of_lapack(symmetric, which, k, dtype, tole
     assert pairs.vectors.dtype == dtype
 
 
-@pytest.mark.parametrize("which", ENDS)
-def test_every_array_library_gives_pairs_of_its_own(backend, symmetric, which):
+def test_every_array_library_gives_pairs_of_its_own(backend, symmetric):
     matrix = symmetric(60)
-    pairs = slq.eigsh(backend.asarray(matrix), 4, which=which, rng=0)
+    pairs = slq.eigsh(backend.asarray(matrix), 4, which="BE", rng=0)
 
     vectors = backend.to_numpy(pairs.vectors)
-    np.testing.assert_allclose(pairs.values, wanted(np.linalg.eigvalsh(matrix), which, 4), atol=10 * backend.tolerance)
+    np.testing.assert_allclose(pairs.values, wanted(np.linalg.eigvalsh(matrix), "BE", 4), atol=10 * backend.tolerance)
     np.testing.assert_allclose(matrix @ vectors, vectors * pairs.values, atol=10 * backend.tolerance)
     assert pairs.converged.all()
 
