@@ -13,10 +13,12 @@ from torch.nn import Module
 
 from slq_torch._arguments import Mode, network
 from slq_torch._clusters import Clusters, Means, OwnClass, Targets, Within
+from slq_torch._engine import Products
 from slq_torch._jacobian import Sandwich
 from slq_torch._operator import CurvatureOperator
 from slq_torch._parameters import Selection
 from slq_torch._passes import Loss
+from slq_torch._strategies import Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,10 @@ def class_decomposition(
     params: Selection | None = None,
     mode: Mode = "as-is",
     accumulate: torch.dtype | None = None,
+    strategy: Choice = "auto",
+    chunk: int | None = None,
+    memory: float | None = None,
+    microbatch: int | None = None,
 ) -> ClassDecomposition:
     r"""Split a classifier's Gauss-Newton matrix into class, cross-class, within-class and own parts.
 
@@ -94,6 +100,10 @@ def class_decomposition(
         The mode in which the model is run during products.
     accumulate : torch.dtype, optional
         The dtype of the sums over batches and of the means. By default that of the vectors.
+    strategy : {"auto", "graph", "graph-vmap", "forward", "forward-over-reverse", "linearize"}, default "auto"
+        As for `ggn`.
+    chunk, memory, microbatch : int, float, int, optional
+        As for `hessian` and, like `strategy`, for `within` and `own` only.
 
     Returns
     -------
@@ -145,10 +155,14 @@ def class_decomposition(
         assert clusters.weights is not None
         return clusters.means, clusters.weights
 
+    def products(*, own: bool) -> Products:
+        recipe = Sandwich(OwnClass(clusters, own=own))
+        return Products(recipe, strategy, chunk=chunk, memory=memory, microbatch=microbatch)
+
     return ClassDecomposition(
         operator(Means(clusters, "class")),
         operator(Means(clusters, "cross-class")),
-        operator(Within(clusters)),
-        operator(Sandwich(OwnClass(clusters, own=True))),
+        operator(Within(clusters, products(own=False))),
+        operator(products(own=True)),
         means,
     )

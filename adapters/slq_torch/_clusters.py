@@ -12,11 +12,13 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
 from slq_torch._cut import Cut, cut
+from slq_torch._engine import Products
 from slq_torch._gauss_newton import factors_of
-from slq_torch._jacobian import Factors, Sandwich, Tensors, pull
+from slq_torch._jacobian import Factors, Tensors, pull
 from slq_torch._operator import Product
 from slq_torch._parameters import Parameters
 from slq_torch._passes import Call, Passes, tolerance
+from slq_torch._report import Engine
 
 Targets = Callable[[Any], Tensor]
 LowRank = Literal["class", "cross-class"]
@@ -31,6 +33,11 @@ class Clusters:
         self.targets = targets
         self.means: Tensor | None = None  # (C, C, n): delta_cc'
         self.weights: Tensor | None = None  # (C, C): w_cc'
+
+    @property
+    def resident(self) -> int:
+        """Bytes of the means."""
+        return 0 if self.means is None else self.means.nbytes
 
     def prepare(self, passes: Passes, params: Parameters, accumulate: torch.dtype) -> None:
         """Compute the means if they are not there yet."""
@@ -118,6 +125,11 @@ class Means:
         self.facts: dict[str, Any] = {}
         self._factor: Tensor | None = None
 
+    @property
+    def resident(self) -> int:
+        """Bytes that are kept between products."""
+        return self._clusters.resident + (0 if self._factor is None else self._factor.nbytes)
+
     def prepare(self, passes: Passes, params: Parameters, accumulate: torch.dtype) -> Product:
         """Make the factor D of D^T D."""
         if self._factor is None:
@@ -162,15 +174,29 @@ class Within:
 
     kind = "ggn, within class"
 
-    def __init__(self, clusters: Clusters) -> None:
-        self._clusters = clusters
-        self._others = Sandwich(OwnClass(clusters, own=False))
+    def __init__(self, clusters: Clusters, others: Products) -> None:
+        self._clusters, self._others = clusters, others
         self._factor: Tensor | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
-        """How J v is computed."""
+        """Those of the terms with c' != c."""
         return self._others.facts
+
+    @property
+    def engine(self) -> Engine:
+        """That of the terms with c' != c."""
+        return self._others.engine
+
+    @property
+    def noise(self) -> float:
+        """That of the terms with c' != c."""
+        return self._others.noise
+
+    @property
+    def resident(self) -> int:
+        """Bytes that are kept between products."""
+        return self._others.resident + self._clusters.resident + (0 if self._factor is None else self._factor.nbytes)
 
     def prepare(self, passes: Passes, params: Parameters, accumulate: torch.dtype) -> None:
         """Make the factor D of what is subtracted, G_class + G_cross = D^T D."""

@@ -7,12 +7,15 @@ from torch import Tensor
 from torch.nn import Module
 
 from slq_torch._arguments import Mode, network
+from slq_torch._engine import Products
 from slq_torch._fisher import refuse_batch_norm
 from slq_torch._jacobian import Sandwich
 from slq_torch._operator import Curvature, CurvatureOperator
 from slq_torch._parameters import Parameters, Selection
 from slq_torch._passes import Call, Loss, Passes
+from slq_torch._report import Engine
 from slq_torch._samples import SampleGradients
+from slq_torch._strategies import Choice
 
 
 class Centred:
@@ -20,7 +23,7 @@ class Centred:
 
     kind = "gradient covariance"
 
-    def __init__(self, moment: Sandwich) -> None:
+    def __init__(self, moment: Products) -> None:
         self._moment = moment
         self._mean: Tensor | None = None
 
@@ -28,6 +31,21 @@ class Centred:
     def facts(self) -> dict[str, Any]:
         """Those of the second moment."""
         return self._moment.facts
+
+    @property
+    def engine(self) -> Engine:
+        """That of the second moment."""
+        return self._moment.engine
+
+    @property
+    def noise(self) -> float:
+        """That of the second moment."""
+        return self._moment.noise
+
+    @property
+    def resident(self) -> int:
+        """Bytes that are kept between products."""
+        return self._moment.resident + (0 if self._mean is None else self._mean.nbytes)
 
     def prepare(self, passes: Passes, params: Parameters, accumulate: torch.dtype) -> None:
         """Compute the mean gradient, once."""
@@ -58,6 +76,10 @@ def gradient_covariance(
     params: Selection | None = None,
     mode: Mode = "as-is",
     accumulate: torch.dtype | None = None,
+    strategy: Choice = "auto",
+    chunk: int | None = None,
+    memory: float | None = None,
+    microbatch: int | None = None,
 ) -> CurvatureOperator:
     r"""Make an operator that multiplies by the covariance matrix of per-sample gradients.
 
@@ -87,6 +109,10 @@ def gradient_covariance(
         The mode in which the model is run during products.
     accumulate : torch.dtype, optional
         The dtype of the sum over batches. By default that of the vectors.
+    strategy : {"auto", "graph", "graph-vmap", "forward", "forward-over-reverse", "linearize"}, default "auto"
+        As for `ggn`.
+    chunk, memory, microbatch : int, float, int, optional
+        As for `hessian`.
 
     Returns
     -------
@@ -127,6 +153,7 @@ def gradient_covariance(
         raise TypeError(msg)
     chosen, passes = network(model, loss, data, params=params, mode=mode)
     refuse_batch_norm(passes)
-    moment = Sandwich(SampleGradients("gradient second moment", "means"))
+    source = SampleGradients("gradient second moment", "means")
+    moment = Products(Sandwich(source), strategy, chunk=chunk, memory=memory, microbatch=microbatch)
     curvature: Curvature = Centred(moment) if centred else moment
     return CurvatureOperator(curvature, chosen, passes, accumulate)

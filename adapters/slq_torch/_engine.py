@@ -1,12 +1,11 @@
-"""The Hessian of a batch times columns, by whichever way was fastest: measured on the first batch, held to agree.
+"""A matrix of a batch times columns, by whichever way was fastest: measured on the first batch, held to agree.
 
-What the ways are is said in `_strategies`; what is kept between products in `_held`.
+What the ways are is said in `_ways` and `_jacobian`; what is kept between products in `_held`.
 """
 
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,60 +13,71 @@ from torch import Tensor
 from torch.nn import Module
 
 from slq_torch._attention import Exchange, exchange_for
-from slq_torch._differences import measured_noise
 from slq_torch._errors import name_the_module
 from slq_torch._held import Held
+from slq_torch._live import Live
 from slq_torch._measured import Clock, Trials
-from slq_torch._memory import Weigher, allowance, out_of_memory
+from slq_torch._memory import allowance, out_of_memory
 from slq_torch._parameters import Parameters
 from slq_torch._passes import Call, tolerance
-from slq_torch._pieces import in_pieces
+from slq_torch._pieces import Pieces
 from slq_torch._report import Engine
-from slq_torch._strategies import Choice, Name, Strategy, cannot_compile, strategies
+from slq_torch._strategies import NAMES, Choice, Name, Recipe, Strategy, cannot_compile
 
-# Beside graphs and the result: two columns in flight, and of the graph itself what one pull holds at its peak.
-# Measured on four networks on the CPU: 0.76 to 1.2 of the peak one by one, 1.0 to 1.7 where columns are vmapped.
-_RESERVED, _TRANSIENT = 2, 0.3
+# What was asked for may differ from the graph by sqrt(eps), and what is beyond tolerance() counts as noise: fused code
+# rounds in another order, and where a ReLU's input is about zero it decides otherwise (8e-5 on a ResNet in float32).
+_ASKED_FOR = 0.5
 
 
-class HessianProducts:
-    """A curvature of kind "hessian" that chooses its way per number of columns."""
+class Products:
+    """A curvature that chooses its way per number of columns."""
 
     __slots__ = (
+        "_checked",
         "_chunk",
         "_exchanged",
         "_given",
+        "_graph_bytes",
         "_half",
         "_held",
         "_memory",
-        "_microbatch",
         "_noise",
         "_notes",
+        "_pieces",
         "_spent",
         "_ways",
+        "recipe",
         "trials",
     )
 
-    kind = "hessian"
-
     def __init__(
         self,
+        recipe: Recipe,
         strategy: Choice = "auto",
         *,
         chunk: int | None = None,
         memory: float | None = None,
         microbatch: int | None = None,
     ) -> None:
-        self._ways: dict[Name, Strategy] = strategies()
+        self.recipe = recipe
+        self._ways: dict[Name, Strategy] = {way.name: way for way in recipe.ways()}
+        _check_options(recipe.kind, tuple(self._ways), strategy, chunk, memory, microbatch)
         self._given: Name | None = None if strategy == "auto" else strategy
-        self._chunk, self._memory, self._microbatch = chunk, memory, microbatch
+        self._chunk, self._memory = chunk, memory
+        self._pieces = Pieces(microbatch)
         self._held: Held | None = None
         self._exchanged: dict[str, Exchange] = {}
         self._notes: list[str] = []
+        self._graph_bytes: int | None = None
         self._half: torch.dtype | None = None
-        self._noise = 0.0
-        self._spent = 0.0
+        self._noise = self._spent = 0.0
+        self._checked = self._given == next(iter(self._ways))
         self.trials = Trials()
+
+    @property
+    def kind(self) -> str:
+        """What its recipe says."""
+        return self.recipe.kind
 
     @property
     def noise(self) -> float:
@@ -77,44 +87,40 @@ class HessianProducts:
     @property
     def engine(self) -> Engine:
         """What was chosen so far."""
-        held = self._held
         return Engine(
             dict(self.trials.choices),
             {name: dict(times) for name, times in self.trials.seconds.items()},
             dict(self.trials.disagreement),
             dict(self.trials.reasons),
-            0 if held is None else len({batch for _, batch in held.items}),
-            None if held is None else held.bytes_each,
+            0 if self._held is None else self._held.batches,
+            self._graph_bytes,
             tuple(self._notes),
         )
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The engine, for the metadata."""
-        return {"engine": self.engine.facts}
+        """The recipe's, and the engine, for the metadata."""
+        return {**self.recipe.facts, "engine": self.engine.facts}
 
-    def product_bytes(self, width: int, params: Parameters) -> int | None:
-        """Estimate the peak memory of a product in bytes, None before the first or where no graph is built."""
-        held = self._held
-        if held is None or held.bytes_each is None:
-            return None
-        name = self.trials.choices.get(width, self._given or "graph")
-        copies = 0 if name in ("graph", "finite-difference") else self._columns(name, width)
-        graphs = max(1, len(held.items)) + _TRANSIENT + copies
-        return int(graphs * held.bytes_each) + (_RESERVED + width) * params.size * params.tensors[0].itemsize
+    @property
+    def resident(self) -> int:
+        """Bytes that are kept between products."""
+        return 0 if self._held is None else self._held.resident
 
     def __call__(self, call: Call, params: Parameters, rows: Tensor) -> Tensor:
-        """Return H X of one batch as rows, (b, n) in the parameters' dtype."""
+        """Return the products of one batch as rows, (b, n) in the parameters' dtype."""
         if self._held is None:
             self._held = Held(allowance(params.device) if self._memory is None else self._memory)
-        if self._microbatch is None:
-            return self._patient(call.index, call, params, rows)
-        return in_pieces(
-            call, self._microbatch, params.dtype, lambda key, piece: self._patient(key, piece, params, rows)
-        )
+        while True:
+            try:
+                return self._pieces.run(call, params.dtype, lambda key, piece: self._patient(key, piece, params, rows))
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                self._notes.append(self._pieces.shrink(call, error))
 
     def _patient(self, key: Any, call: Call, params: Parameters, rows: Tensor) -> Tensor:
-        """Multiply, with other kernels or fewer columns at once where torch refuses."""
+        """Multiply, with other kernels, fewer columns at once or the first way where torch refuses."""
         assert self._held is not None
         while True:
             try:
@@ -124,17 +130,24 @@ class HessianProducts:
                     self._spent += time.perf_counter() - began
                     return result
             except RuntimeError as error:
-                self._held.visits.clear()  # another attempt is no second pass
-                if out_of_memory(error) and self._shrink(len(rows)):
-                    continue
-                exchange = exchange_for(error, self._exchanged)
-                if exchange is None:
-                    with self._kernels():
-                        name_the_module(error, call)
+                self._held.again()
+                if out_of_memory(error):
+                    if self._shrink(len(rows)):
+                        continue
                     raise
-                self._exchanged[exchange.name] = exchange
-                self._notes.append(exchange.note)
-                self.trials.forget()
+                if (exchange := exchange_for(error, self._exchanged)) is not None:
+                    self._exchanged[exchange.name] = exchange
+                    self._notes.append(exchange.note)
+                    self.trials.forget()
+                    continue
+                name = self.trials.choices.get(len(rows))
+                if self._given is None and name not in (None, self.trials.reference):
+                    self.trials.refuse(name, error)  # a batch that takes another path in the model
+                    self.trials.choices[len(rows)] = self.trials.reference
+                    continue
+                with self._kernels():
+                    name_the_module(error, call)
+                raise
 
     @contextmanager
     def _kernels(self) -> Iterator[None]:
@@ -149,117 +162,152 @@ class HessianProducts:
         assert held is not None
         if held.items:
             held.clear()
-            held.limit = 0.0
             self._notes.append("out of memory: graphs are no longer kept between products")
             return True
         name = self.trials.choices.get(width, self._given)
-        if name in (None, "graph", "finite-difference"):
+        if name is None or not self._ways[name].vmapped:
             return False
-        now = self._columns(name, width)
+        now = self._columns(self._ways[name], width)
         if now > 1:
             self._chunk = now // 2
             self._notes.append(f"out of memory: {self._chunk} columns at once")
             return True
         if self._given is not None:
             return False
-        self.trials.choices[width] = "graph"
+        self.trials.choices[width] = self.trials.reference
         return True
 
-    def _columns(self, name: Name, width: int) -> int:
+    def _columns(self, way: Strategy, width: int) -> int:
         """How many columns go at once: as asked, else what the memory holds copies of the graph for."""
+        if not way.vmapped:
+            return width
         if self._chunk is not None:
             return min(self._chunk, width)
         held = self._held
-        if name in ("graph", "finite-difference") or held is None or not held.bytes_each:
+        if held is None or not self._graph_bytes:
             return width
-        return int(min(width, max(1.0, (self._memory or allowance_left(held)) // held.bytes_each)))
+        room = held.limit - held.bytes if self._memory is None else self._memory
+        return int(min(width, max(1.0, room // self._graph_bytes)))
 
     def _multiply(self, key: Any, call: Call, params: Parameters, rows: Tensor) -> Tensor:
         width = len(rows)
         if not width:
             call.value()
-            return torch.zeros_like(rows, dtype=params.dtype)
+            return rows.new_zeros((0, self.recipe.parts * params.size), dtype=params.dtype)
         if self._given is not None:
-            self._check_admissible(self._ways[self._given], call, params)
+            if not self._checked:
+                return self._check(self._ways[self._given], key, call, params, rows)
             self.trials.choices[width] = self._given
             return self._run(self._ways[self._given], key, call, params, rows)
         name = self.trials.choices.get(width)
         if name is None:
             return self._try(key, call, params, rows)
         result = self._run(self._ways[name], key, call, params, rows)
-        if self.trials.worth_linearizing(self._spent, key, call, room=self._held is not None and self._held.room(1)):
+        room = self._room() and "linearize" in self._ways
+        if self.trials.worth_linearizing(self._spent, key, call, room=room):
             self._try_linearize(call, params, rows, result)
         return result
 
     def _run(self, way: Strategy, key: Any, call: Call, params: Parameters, rows: Tensor) -> Tensor:
         prepared, kept = self._prepared(way, key, call, params)
-        if way.name == "finite-difference" and not self._noise:
-            self._noise = measured_noise(call, params, rows[0])
-        size = self._columns(way.name, len(rows))
+        if way.noise is not None and not self._noise:
+            self._noise = way.noise(call, params, rows[0])
+        return self._in_chunks(way, prepared, params, rows, keep=kept)
+
+    def _in_chunks(
+        self, way: Strategy, prepared: Any, params: Parameters, rows: Tensor, *, keep: bool = True
+    ) -> Tensor:
+        size = self._columns(way, len(rows))
         if size >= len(rows):
-            return way.multiply(prepared, params, rows, kept)
+            return way.multiply(prepared, params, rows, keep)
         chunks = torch.split(rows, size)
         last = len(chunks) - 1
-        parts = [way.multiply(prepared, params, part, kept or i < last) for i, part in enumerate(chunks)]
-        return torch.cat(parts)
+        return torch.cat([way.multiply(prepared, params, part, keep or i < last) for i, part in enumerate(chunks)])
 
     def _prepared(self, way: Strategy, key: Any, call: Call, params: Parameters) -> tuple[Any, bool]:
-        """Prepare a batch, or find it held; the first graph is weighed."""
+        """Prepare a batch, or find it held; what is to be held is weighed, and the first graph."""
         if not way.held:
             return way.prepare(call, params), False
-        held, name = self._held, (way.prepare, key)
+        held, name, known = self._held, (way.prepare, key), self._graph_bytes
         assert held is not None
-        found = held.find(name, call, params, first=call.index == 0)
+        found = held.find(name, call, params, first=call.index == 0, size=known)
         if found is not None:
             return found, True
-        if held.bytes_each is None:
-            weigher = Weigher(params.tensors)
-            with weigher.weighed():
-                prepared = self._ways["graph"].prepare(call, params)
-            held.bytes_each, self._half = weigher.bytes, weigher.half
-            return prepared if way.name.startswith("graph") else way.prepare(call, params), False
-        prepared = way.prepare(call, params)
-        return prepared, held.keep(name, call, params, prepared)
+        wanted = held.wanted(name, known or 0)
+        if known is not None and not wanted:
+            return way.prepare(call, params), False
+        with Live() as live:
+            prepared = way.prepare(call, params)
+        self._half = self._half or live.half
+        if way.name.startswith("graph") or known is None:
+            self._graph_bytes = max(live.bytes, known or 0)
+        return prepared, wanted and held.keep(name, call, prepared, live.bytes)
+
+    def _room(self) -> bool:
+        """Whether a graph can be held."""
+        return self._held is not None and self._graph_bytes is not None and self._graph_bytes <= self._held.limit
 
     def _try(self, key: Any, call: Call, params: Parameters, rows: Tensor) -> Tensor:
         """Run the admissible ways on this batch, compare, and keep the fastest for this number of columns."""
         clock, width, trials = Clock(params.device), len(rows), self.trials
-        clock.tick()
-        prepared, _ = self._prepared(self._ways["graph"], key, call, params)
-        building = clock.tick()
-        result = torch.empty(width, params.size, dtype=params.dtype, device=params.device)
-        columns = []
-        for j in range(width):
-            result[j] = self._ways["graph"].multiply(prepared, params, rows[j : j + 1], True)[0]
-            columns.append(clock.tick())
-        held = self._held
-        assert held is not None
-        once = 0.0 if held.room(1) else building  # what is held is built once, whoever uses it
-        trials.note("graph", width, once + width * min(columns))
-        trials.choices[width] = "graph"
-        if width == 1:
-            return result
+        first, prepared, building, result = self._reference(key, call, params, rows, clock)
+        held = self._room()
         functional = isinstance(call.model, Module)
-        for name in trials.candidates(width, functional=functional):
-            if self._columns(name, width) < min(width, 2):
-                trials.reasons[name] = "one column would fill the memory"
+        for way in trials.candidates(self._ways.values(), width, functional=functional, held=held):
+            if way.vmapped and self._columns(way, width) < min(width, 2):
+                trials.reasons[way.name] = "one column would fill the memory"
                 continue
-            way = self._ways[name]
-            own = once if way.held else 0.0
+            shared, extra, allowed = way.prepare == first.prepare, building, tolerance(params.dtype)
+            if not shared:
+                clock.tick()
+                try:
+                    prepared_for_it = way.prepare(call, params)
+                except RuntimeError as error:
+                    trials.refuse(way.name, error)
+                    continue
+                extra = clock.tick()
+            own = prepared if shared else prepared_for_it
             trials.attempt(
-                name,
+                way,
                 width,
-                partial(self._in_chunks, way, prepared if way.held else call, params, rows),
+                lambda way=way, own=own: self._in_chunks(way, own, params, rows),  # type: ignore[misc]
                 result,
                 clock=clock,
-                extra=own,
-                allowed=tolerance(params.dtype),
+                extra=0.0 if way.held and held else extra,  # what is held is made once, whoever uses it
+                allowed=allowed,
             )
         return result
 
-    def _in_chunks(self, way: Strategy, prepared: Any, params: Parameters, rows: Tensor) -> Tensor:
-        size = self._columns(way.name, len(rows))
-        return torch.cat([way.multiply(prepared, params, part, True) for part in torch.split(rows, size)])
+    def _reference(
+        self, key: Any, call: Call, params: Parameters, rows: Tensor, clock: Clock
+    ) -> tuple[Strategy, Any, float, Tensor]:
+        """Multiply by the first way that torch can take, and time it: its time once made, and the time to make it."""
+        refusal: RuntimeError | None = None
+        for way in self._ways.values():
+            if way.vmapped or not way.eager:
+                continue
+            try:
+                clock.tick()
+                prepared, _ = self._prepared(way, key, call, params)
+                building = clock.tick()
+                result, times = None, []
+                for j in range(len(rows)):
+                    product = way.multiply(prepared, params, rows[j : j + 1], True)
+                    if result is None:
+                        result = product.new_empty(len(rows), product.shape[1])
+                    result[j] = product[0]
+                    times.append(clock.tick())
+            except RuntimeError as error:
+                if out_of_memory(error) or exchange_for(error, self._exchanged) is not None:
+                    raise
+                refusal = refusal or error
+                self.trials.refuse(way.name, error)
+                continue
+            assert result is not None
+            self.trials.begin(way.name, len(rows), (0.0 if self._room() else building) + len(rows) * min(times))
+            return way, prepared, building, result
+        assert refusal is not None  # the first way is one of these
+        raise refusal
 
     def _try_linearize(self, call: Call, params: Parameters, rows: Tensor, result: Tensor) -> None:
         """Trace the linear map once enough time went into products to pay for it."""
@@ -271,7 +319,7 @@ class HessianProducts:
             self.trials.refuse("linearize", error)
             return
         self.trials.attempt(
-            "linearize",
+            way,
             len(rows),
             lambda: self._in_chunks(way, push, params, rows),
             result,
@@ -279,6 +327,47 @@ class HessianProducts:
             extra=0.0,
             allowed=tolerance(params.dtype),
         )
+
+    def _check(self, way: Strategy, key: Any, call: Call, params: Parameters, rows: Tensor) -> Tensor:
+        """Multiply for the first time by the way that was asked for, and hold one column against another way."""
+        self._check_admissible(way, call, params)
+        allowed = float(torch.finfo(params.dtype).eps) ** _ASKED_FOR
+        first = next(iter(self._ways.values()))
+        expected: Tensor | None = None
+        if way.noise is None:
+            try:
+                prepared, _ = self._prepared(first, key, call, params)
+                expected = first.multiply(prepared, params, rows[:1], True)
+            except RuntimeError as error:
+                if out_of_memory(error) or exchange_for(error, self._exchanged) is not None:
+                    raise
+                self.trials.refuse(first.name, error)
+        self.trials.choices[len(rows)] = way.name
+        if expected is not None and way.prepare == first.prepare:
+            result = self._in_chunks(way, prepared, params, rows)
+        else:
+            result = self._run(way, key, call, params, rows)
+        if expected is None:
+            self._checked = True
+            return result
+        again = result
+        try:
+            if way.name == "linearize":  # a trace that spoils its own constants shows when it is run again
+                trace = way.prepare(call, params)
+                again = [self._in_chunks(way, trace, params, rows) for _ in range(2)][-1]
+            reason = ""
+        except Exception as error:
+            self.trials.refuse(way.name, error)
+            reason = f"its trace cannot be run again ({self.trials.reasons[way.name]})"
+        if not reason and not all(self.trials.agrees(way.name, r[:1], expected, allowed) for r in (result, again)):
+            reason = self.trials.reasons[way.name]
+        if reason:
+            msg = f'`strategy` is "{way.name}", but {reason}. Use strategy="auto", or "{first.name}".'
+            raise ValueError(msg)
+        if (apart := self.trials.disagreement[way.name]) > tolerance(params.dtype):
+            self._noise = max(self._noise, apart)
+        self._checked = True
+        return result
 
     def _check_admissible(self, way: Strategy, call: Call, params: Parameters) -> None:
         if way.functional and not isinstance(call.model, Module):
@@ -292,6 +381,15 @@ class HessianProducts:
             raise ValueError(msg)
 
 
-def allowance_left(held: Held) -> float:
-    """Return the bytes that graphs may still take beside those that are held."""
-    return held.limit - len(held.items) * (held.bytes_each or 0)
+def _check_options(kind: str, names: tuple[Name, ...], strategy: Any, chunk: Any, memory: Any, microbatch: Any) -> None:
+    if strategy not in ("auto", *names):
+        what = f" for the {kind}" if strategy in NAMES else ""
+        msg = f"`strategy` must be one of {', '.join(map(repr, ('auto', *names)))}{what}, got {strategy!r}."
+        raise ValueError(msg)
+    for name, value in (("chunk", chunk), ("microbatch", microbatch)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            msg = f"`{name}` must be a positive integer or None, got {value!r}."
+            raise ValueError(msg)
+    if memory is not None and not memory >= 0:
+        msg = f"`memory` must be a number of bytes >= 0 or None, got {memory!r}."
+        raise ValueError(msg)

@@ -9,6 +9,7 @@ from torch.nn import Module
 from slq._probes import Seed, seed_from
 from slq_torch._arguments import Mode, network
 from slq_torch._cut import Cut, cut
+from slq_torch._engine import Products
 from slq_torch._gauss_newton import factors_of
 from slq_torch._jacobian import Factors, Sandwich, Source, Tensors
 from slq_torch._likelihoods import Family, Likelihood, families_of, uniforms, weights_of
@@ -16,6 +17,7 @@ from slq_torch._operator import CurvatureOperator
 from slq_torch._parameters import Parameters, Selection
 from slq_torch._passes import Call, Loss, Passes
 from slq_torch._samples import SampleGradients
+from slq_torch._strategies import Choice
 from slq_torch._suspects import active_batch_norm
 
 Kind = Literal["empirical", "monte-carlo", "exact"]
@@ -64,9 +66,10 @@ class Drawn:
         found = cut(call, params)
         if not self._families:
             self._families = families_of(found, self._likelihood)
-        scores = self._scores(found, self._starts[call.index])
+        start = self._starts[call.index] + call.start
+        scores = self._scores(found, start)
         first = found.leaves[0]
-        self._starts[call.index + 1] = self._starts[call.index] + (len(first) if first.ndim else 1)
+        self._starts[call.index + 1] = start + (len(first) if first.ndim else 1)
 
         def middle(tangents: Tensors) -> list[Tensor]:
             return [_outer(q, t) for q, t in zip(scores, tangents, strict=True)]
@@ -100,6 +103,10 @@ def fisher(
     params: Selection | None = None,
     mode: Mode = "as-is",
     accumulate: torch.dtype | None = None,
+    strategy: Choice = "auto",
+    chunk: int | None = None,
+    memory: float | None = None,
+    microbatch: int | None = None,
 ) -> CurvatureOperator:
     r"""Make an operator that multiplies by a Fisher information matrix.
 
@@ -142,6 +149,10 @@ def fisher(
         The mode in which the model is run during products.
     accumulate : torch.dtype, optional
         The dtype of the sum over batches. By default that of the vectors.
+    strategy : {"auto", "graph", "graph-vmap", "forward", "forward-over-reverse", "linearize"}, default "auto"
+        As for `ggn`.
+    chunk, memory, microbatch : int, float, int, optional
+        As for `hessian`.
 
     Returns
     -------
@@ -203,7 +214,8 @@ def fisher(
         source = Drawn(likelihood, seed_from(rng), 1 if mc_samples is None else mc_samples)
     else:
         source = Exact(likelihood)
-    return CurvatureOperator(Sandwich(source), chosen, passes, accumulate)
+    products = Products(Sandwich(source), strategy, chunk=chunk, memory=memory, microbatch=microbatch)
+    return CurvatureOperator(products, chosen, passes, accumulate)
 
 
 def refuse_batch_norm(passes: Passes) -> None:

@@ -9,10 +9,12 @@ from torch.nn import Module
 
 from slq_torch._arguments import Mode, network
 from slq_torch._cut import Cut, cut, outputs_at
+from slq_torch._engine import Products
 from slq_torch._jacobian import Factors, Sandwich, Tensors
 from slq_torch._operator import CurvatureOperator
 from slq_torch._parameters import Parameters, Selection
 from slq_torch._passes import Call, Loss
+from slq_torch._strategies import Choice
 
 
 class GaussNewton:
@@ -46,6 +48,10 @@ def ggn(
     params: Selection | None = None,
     mode: Mode = "as-is",
     accumulate: torch.dtype | None = None,
+    strategy: Choice = "auto",
+    chunk: int | None = None,
+    memory: float | None = None,
+    microbatch: int | None = None,
 ) -> CurvatureOperator:
     r"""Make an operator that multiplies by the generalised Gauss-Newton matrix of a mean loss.
 
@@ -55,10 +61,10 @@ def ggn(
 
     over all samples, weighted as in `hessian`. It is positive semi-definite where the loss is
     convex in z, and equals the Hessian where z is linear in the parameters; `split` gives G and
-    the rest R together. A product of b columns costs about 1 + 1.3 b gradients and the memory of
-    one gradient graph (up to b times that, if vmapped): J v comes either from the graph of
-    :math:`J^T u`, built once per batch, or from dual numbers, whichever was faster and agreed
-    when both were run on the first batch.
+    the rest R together. A product of b columns costs about 1.3 b gradients where the graphs of the
+    batches are kept between products, as for `hessian`, one gradient more where they are not, and
+    the memory of these graphs (up to b times one of them, if vmapped): J v comes from the graph of
+    :math:`J^T u`, built once per batch, or from dual numbers, whichever was faster and agreed.
 
     Parameters
     ----------
@@ -77,11 +83,17 @@ def ggn(
         ``model.train()``. Every product puts the flags back as they were.
     accumulate : torch.dtype, optional
         The dtype of the sum over batches. By default that of the vectors.
+    strategy : {"auto", "graph", "graph-vmap", "forward", "forward-over-reverse", "linearize"}, default "auto"
+        How J v is computed. "graph": from the graph of :math:`J^T u`, one column after the other. "graph-vmap": the
+        same for all at once. "forward": dual numbers, one column after the other. "forward-over-reverse": the same
+        for all at once. "linearize": that, traced once per batch and replayed. "auto" chooses as `hessian` does.
+    chunk, memory, microbatch : int, float, int, optional
+        As for `hessian`.
 
     Returns
     -------
     CurvatureOperator
-        As `hessian` returns it; ``metadata["ways"]`` tells how J v is computed per width.
+        As `hessian` returns it.
 
     Raises
     ------
@@ -125,4 +137,5 @@ def ggn(
     tensor([[0.6667, 0.6667, 0.6667]], dtype=torch.float64)
     """
     chosen, passes = network(model, loss, data, params=params, mode=mode)
-    return CurvatureOperator(Sandwich(GaussNewton()), chosen, passes, accumulate)
+    products = Products(Sandwich(GaussNewton()), strategy, chunk=chunk, memory=memory, microbatch=microbatch)
+    return CurvatureOperator(products, chosen, passes, accumulate)

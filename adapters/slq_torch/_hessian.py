@@ -8,11 +8,12 @@ from torch import Tensor
 from torch.nn import Module
 
 from slq_torch._arguments import ABSENT, Mode, check_mode, is_loss, network, refuse_dropout
-from slq_torch._engine import HessianProducts
+from slq_torch._engine import Products
 from slq_torch._operator import CurvatureOperator
 from slq_torch._parameters import Parameters, Selection, from_tensors
 from slq_torch._passes import Loss, Passes
-from slq_torch._strategies import NAMES, Choice
+from slq_torch._strategies import Choice
+from slq_torch._ways import SecondDerivatives
 
 Closure = Callable[[], Tensor]
 Tensors = Tensor | Iterable[Tensor] | Mapping[str, Tensor]
@@ -204,22 +205,8 @@ def hessian(
         refuse_dropout(passes)
     else:
         chosen, passes = network(model, loss, data, params=params, mode=mode, closure="hessian(closure, params)")
-    _check_engine(strategy, chunk, memory, microbatch)
-    products = HessianProducts(strategy, chunk=chunk, memory=memory, microbatch=microbatch)
+    products = Products(SecondDerivatives(), strategy, chunk=chunk, memory=memory, microbatch=microbatch)
     return CurvatureOperator(products, chosen, passes, accumulate)
-
-
-def _check_engine(strategy: Any, chunk: Any, memory: Any, microbatch: Any) -> None:
-    if strategy not in ("auto", *NAMES):
-        msg = f"`strategy` must be one of {', '.join(map(repr, ('auto', *NAMES)))}, got {strategy!r}."
-        raise ValueError(msg)
-    for name, value in (("chunk", chunk), ("microbatch", microbatch)):
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            msg = f"`{name}` must be a positive integer or None, got {value!r}."
-            raise ValueError(msg)
-    if memory is not None and not memory >= 0:
-        msg = f"`memory` must be a number of bytes >= 0 or None, got {memory!r}."
-        raise ValueError(msg)
 
 
 def _closure_parameters(closure: Any, tensors: Any, params: Any) -> Parameters:

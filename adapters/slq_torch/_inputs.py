@@ -1,24 +1,33 @@
 """The Hessian of a loss by its inputs: how the loss bends around the data, with the parameters held fixed."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, final
+from typing import Any
 
 from torch import Tensor
 from torch.nn import Module
 
 from slq_torch._arguments import Mode, check_mode, check_network, refuse_dropout
-from slq_torch._attention import Exchange
-from slq_torch._exchanged import with_exchanged_kernels
+from slq_torch._engine import Products
 from slq_torch._operator import CurvatureOperator
 from slq_torch._parameters import Parameters
 from slq_torch._passes import Call, Loss, Passes
-from slq_torch._pull import gradients, pull
+from slq_torch._pull import Gradients, gradients
+from slq_torch._strategies import Choice, Strategy
+from slq_torch._ways import at_once, one_by_one
 
 Inputs = Tensor | Iterable[Tensor] | Mapping[str, Tensor]
 
 
 def input_hessian(
-    model: Module, loss: Loss, batch: Any, *, select: Callable[[Any], Inputs] | None = None, mode: Mode = "as-is"
+    model: Module,
+    loss: Loss,
+    batch: Any,
+    *,
+    select: Callable[[Any], Inputs] | None = None,
+    mode: Mode = "as-is",
+    strategy: Choice = "auto",
+    chunk: int | None = None,
+    memory: float | None = None,
 ) -> CurvatureOperator:
     r"""Make an operator that multiplies by the Hessian of a loss with respect to the inputs of one batch.
 
@@ -44,6 +53,11 @@ def input_hessian(
         that the loss reads, not copies or views. By default a batch that is a tensor itself, and the first entry of a
         tuple or list.
     mode : {"as-is", "eval", "train"}, default "as-is"
+        As for `hessian`.
+    strategy : {"auto", "graph", "graph-vmap"}, default "auto"
+        How columns are multiplied: one after the other through a graph that is built once per batch, or all at once.
+        "auto" chooses as `hessian` does.
+    chunk, memory : int, float, optional
         As for `hessian`.
 
     Returns
@@ -79,39 +93,35 @@ def input_hessian(
     chosen = _inputs(batch, select)
     passes = Passes(loss, model, [batch], chosen.tensors, mode)
     refuse_dropout(passes)
-    return CurvatureOperator(_ByInputs(), chosen, passes, None)
+    products = Products(_ByInputs(), strategy, chunk=chunk, memory=memory)
+    return CurvatureOperator(products, chosen, passes, None)
 
 
-@final
 class _ByInputs:
-    """Columns pulled through the graph of the gradient by the inputs, one after the other."""
-
-    __slots__ = ("_exchanged",)
+    """Columns pulled through the graph of the gradient by the inputs."""
 
     kind = "input hessian"
+    parts = 1
+    facts: dict[str, Any] = {}  # noqa: RUF012 - nothing to tell, never written to
 
-    def __init__(self) -> None:
-        self._exchanged: dict[str, Exchange] = {}
+    def ways(self) -> tuple[Strategy, ...]:
+        """Double backward, one column after the other or all at once."""
+        return (
+            Strategy("graph", _graph, one_by_one, held=True),
+            Strategy("graph-vmap", _graph, at_once, held=True, vmapped=True),
+        )
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Which kernels of torch were exchanged."""
-        return {"exchanged": list(self._exchanged)}
 
-    def __call__(self, call: Call, params: Parameters, rows: Tensor) -> Tensor:
-        """Return H X of the batch as rows."""
-        return with_exchanged_kernels(lambda: self._multiply(call, params, rows), self._exchanged)
-
-    def _multiply(self, call: Call, params: Parameters, rows: Tensor) -> Tensor:
-        grads = gradients(call.value(), params)
-        unused = [name for name, gradient in zip(params.names, grads, strict=True) if gradient is None]
-        if unused:
-            msg = (
-                f"`loss` does not depend on the selected tensor {', '.join(unused)}. `select` must return the very "
-                "tensors that the loss takes out of the batch, not copies, slices or converted ones."
-            )
-            raise ValueError(msg)
-        return pull(grads, params, rows)
+def _graph(call: Call, params: Parameters) -> Gradients:
+    grads = gradients(call.value(), params)
+    unused = [name for name, gradient in zip(params.names, grads, strict=True) if gradient is None]
+    if unused:
+        msg = (
+            f"`loss` does not depend on the selected tensor {', '.join(unused)}. `select` must return the very "
+            "tensors that the loss takes out of the batch, not copies, slices or converted ones."
+        )
+        raise ValueError(msg)
+    return grads
 
 
 def _inputs(batch: Any, select: Callable[[Any], Inputs] | None) -> Parameters:

@@ -1,38 +1,30 @@
 """Products with matrices of the form J^T M J, J the Jacobian of some outputs z by the parameters.
 
-Two ways to J v. Backwards: J^T u is linear in u, so the derivative of its graph by u gives J v, and
-one graph per batch serves all columns. Forwards: dual numbers, one more forward pass per column.
-Both are run on the first batch for each number of columns, then the faster one vmapped, and the
-fastest that agrees is kept. Source of the first: Townsend (2017), "A new trick for calculating
-Jacobian vector products", a note.
+Two ways to J v. Backwards: J^T u is linear in u, so the derivative of its graph by u gives J v, and one graph per
+batch serves all columns and all later products. Forwards: dual numbers, one more forward pass per column, or all
+vmapped, or traced once per batch. Source of the first: Townsend (2017), "A new trick for calculating Jacobian vector
+products", a note.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from slq_torch._errors import refuse_once_differentiable
-from slq_torch._kernels import Kernels
 from slq_torch._parameters import Parameters
 from slq_torch._passes import Call
 from slq_torch._quiet import quiet
-from slq_torch._race import fastest
+from slq_torch._strategies import KNOWN, Strategy
 
 Tensors = Sequence[Tensor]
-Way = Literal["backward", "forward", "backward, vmapped", "forward, vmapped"]
 
-WAYS: tuple[Way, ...] = ("backward", "forward", "backward, vmapped", "forward, vmapped")
-# What vmap says of operations that it loops over, and torch when it first loads its rules for dual numbers.
-_KNOWN = r"There is a performance drop|`torch\.jit\.script` is deprecated"
 # torch leaves these two without annotations.
 _dual: Callable[[Tensor, Tensor], Tensor] = forward_ad.make_dual
 _parts: Callable[[Tensor], Any] = forward_ad.unpack_dual
-# vmap multiplies the memory of a pass by b, so it must win by a tenth to be worth it.
-_HANDICAP: dict[Way, float] = {"backward, vmapped": 1.1, "forward, vmapped": 1.1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,93 +62,73 @@ class Source(Protocol):
 
 
 class Sandwich:
-    """The curvature J^T M J, by the way that was fastest for so many columns."""
+    """The matrix J^T M J of a source."""
 
-    __slots__ = ("_kernels", "source", "ways")
+    parts = 1
 
     def __init__(self, source: Source) -> None:
-        self.source, self._kernels = source, Kernels()
-        self.ways: dict[int, Way] = {}
-
-    @property
-    def kind(self) -> str:
-        """What its source says."""
-        return self.source.kind
+        self._source = source
+        self.kind = source.kind
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The source's facts, the way chosen for each number of columns, and exchanged kernels."""
-        ways = {str(width): way for width, way in self.ways.items()}
-        return {**self.source.facts, "ways": ways, "notes": self._kernels.notes}
+        """What its source tells."""
+        return self._source.facts
 
-    def __call__(self, call: Call, params: Parameters, rows: Tensor) -> Tensor:
-        """Return J^T M J times each row for one batch."""
-        return self._kernels.run(lambda: self._rows(call, params, rows))
+    def ways(self) -> tuple[Strategy, ...]:
+        """J v backwards or forwards, J^T always backwards."""
+        source = self._source
+        return (
+            Strategy("graph", self._graph, _backward, held=True),
+            Strategy("graph-vmap", self._graph, _backward_all, held=True, vmapped=True),
+            Strategy("forward", source, _forward, held=True, functional=True),
+            Strategy("forward-over-reverse", source, _forward_all, held=True, vmapped=True, functional=True),
+            Strategy("linearize", self._linearized, _pushed, held=True, vmapped=True, functional=True),
+        )
 
-    def _rows(self, call: Call, params: Parameters, rows: Tensor) -> Tensor:
-        if not len(rows):
-            self.source(call, params)
-            return torch.zeros_like(rows, dtype=params.dtype)
-        columns = params.split(rows)
-        if len(rows) not in self.ways:
-            return self._try(call, params, columns)
-        try:
-            return self._product(self.ways[len(rows)], call, params, columns)
-        except RuntimeError:  # out of memory, or a batch that takes another path in the model
-            if self.ways[len(rows)] == "backward":
-                raise
-            self.ways[len(rows)] = "backward"
-        return self._product("backward", call, params, columns)
+    def _graph(self, call: Call, params: Parameters) -> tuple[Factors, "Transposed"]:
+        factors = self._source(call, params)
+        return factors, Transposed(factors.outputs, params)
 
-    def _try(self, call: Call, params: Parameters, columns: Tensors) -> Tensor:
-        width = len(columns[0])
-        names = WAYS if width > 1 else WAYS[:2]
-
-        def run(way: Way) -> Callable[[], Tensor]:
-            return lambda: self._product(way, call, params, columns, check=True)
-
-        self.ways[width], result = fastest({way: run(way) for way in names}, handicap=_HANDICAP)
-        return result
-
-    def _product(self, way: Way, call: Call, params: Parameters, columns: Tensors, *, check: bool = False) -> Tensor:
-        factors = self.source(call, params)
-        if way.startswith("forward"):
-            return _forward(factors, columns, params, vmapped=way.endswith("vmapped"))
-        return _backward(factors, columns, params, vmapped=way.endswith("vmapped"), check=check)
+    def _linearized(self, call: Call, params: Parameters) -> tuple[Factors, Callable[..., Any]]:
+        """Trace J at the parameters: a linear function with everything else computed."""
+        factors = self._source(call, params)
+        with torch.no_grad(), quiet(KNOWN):
+            _, push = torch.func.linearize(lambda *new: tuple(factors.at(new)), *(t.detach() for t in params.tensors))
+        return factors, push
 
 
 class Transposed:
     """J^T u with its graph, linear in u."""
 
-    __slots__ = ("at", "columns", "pulled")
+    __slots__ = ("_live", "_pulled", "at")
 
-    def __init__(
-        self, outputs: Tensors, params: Parameters, columns: Tensors, *, at: Tensors | None = None, check: bool = False
-    ) -> None:
-        """Take u at `at`, zero by default; `columns` are the (b, *shape) directions that will be asked for."""
+    def __init__(self, outputs: Tensors, params: Parameters, at: Tensors | None = None) -> None:
+        """Take u at `at`, zero by default."""
         self.at = [u.detach().requires_grad_() for u in at or map(torch.zeros_like, outputs)]
         grads = torch.autograd.grad(outputs, params.tensors, self.at, create_graph=True, allow_unused=True)
-        if check:
-            refuse_once_differentiable(grads)
-        live = [(g, c) for g, c in zip(grads, columns, strict=True) if g is not None and g.requires_grad]
-        self.pulled, self.columns = [g for g, _ in live], [c for _, c in live]
+        refuse_once_differentiable(grads)
+        live = [(i, g) for i, g in enumerate(grads) if g is not None and g.requires_grad]
+        self._live, self._pulled = [i for i, _ in live], [g for _, g in live]
 
-    def push(self, j: int | None, inputs: Tensors) -> list[Tensor | None]:
-        """Differentiate by `inputs` along column j, or along all of them at once."""
-        if not self.pulled:
+    def push(self, columns: Tensors, j: int | None, inputs: Tensors) -> list[Tensor | None]:
+        """Differentiate by `inputs` along column j of (b, *shape) per parameter, or along all of them at once."""
+        if not self._pulled:
             return [None] * len(inputs)
-        directions = self.columns if j is None else [c[j] for c in self.columns]
+        directions = [columns[i] if j is None else columns[i][j] for i in self._live]
         return list(
             torch.autograd.grad(
-                self.pulled, inputs, directions, retain_graph=True, allow_unused=True, is_grads_batched=j is None
+                self._pulled, inputs, directions, retain_graph=True, allow_unused=True, is_grads_batched=j is None
             )
         )
 
-    def jacobian(self, j: int | None) -> list[Tensor]:
+    def jacobian(self, columns: Tensors, j: int | None) -> list[Tensor]:
         """Return J v for column j, or (b, *shape) for all."""
-        found = self.push(j, self.at)
-        width = () if j is not None else (len(self.columns[0]),) if self.columns else (1,)
-        return [u.new_zeros(*width, *u.shape) if f is None else f for f, u in zip(found, self.at, strict=True)]
+        return self.shaped(self.push(columns, j, self.at), () if j is not None else (len(columns[0]),))
+
+    def shaped(self, found: Sequence[Tensor | None], batch: tuple[int, ...]) -> list[Tensor]:
+        """Put zeros where an output does not depend on the parameters."""
+        return [u.new_zeros(*batch, *u.shape) if f is None else f for f, u in zip(found, self.at, strict=True)]
 
 
 def pull(outputs: Tensors, cotangents: Tensors, params: Parameters, *, batched: bool = False) -> list[Tensor | None]:
@@ -168,19 +140,20 @@ def pull(outputs: Tensors, cotangents: Tensors, params: Parameters, *, batched: 
     )
 
 
-def _backward(factors: Factors, columns: Tensors, params: Parameters, *, vmapped: bool, check: bool) -> Tensor:
-    transposed = Transposed(factors.outputs, params, columns, check=check)
-    if vmapped:
-        with quiet(_KNOWN):
-            return _pulled_all(factors, transposed.jacobian(None), params)
-    return _pulled_each(factors, transposed.jacobian, len(columns[0]), params)
+def _backward(prepared: tuple[Factors, Transposed], params: Parameters, rows: Tensor, keep: bool) -> Tensor:
+    factors, transposed = prepared
+    columns = params.split(rows)
+    return _pulled_each(factors, lambda j: transposed.jacobian(columns, j), len(rows), params)
 
 
-def _forward(factors: Factors, columns: Tensors, params: Parameters, *, vmapped: bool) -> Tensor:
-    values = [t.detach() for t in params.tensors]
+def _backward_all(prepared: tuple[Factors, Transposed], params: Parameters, rows: Tensor, keep: bool) -> Tensor:
+    factors, transposed = prepared
+    with quiet(KNOWN):
+        return _pulled_all(factors, transposed.jacobian(params.split(rows), None), params)
 
-    def all_tangents(directions: Tensors) -> list[Tensor]:
-        return list(torch.func.jvp(lambda *new: tuple(factors.at(new)), tuple(values), tuple(directions))[1])
+
+def _forward(factors: Factors, params: Parameters, rows: Tensor, keep: bool) -> Tensor:
+    columns, values = params.split(rows), [t.detach() for t in params.tensors]
 
     def tangent(j: int) -> list[Tensor]:
         with torch.no_grad(), forward_ad.dual_level():
@@ -188,11 +161,32 @@ def _forward(factors: Factors, columns: Tensors, params: Parameters, *, vmapped:
             pairs = [_parts(z) for z in factors.at(duals)]
             return [torch.zeros_like(p.primal) if p.tangent is None else p.tangent for p in pairs]
 
-    with quiet(_KNOWN):
-        if not vmapped:
-            return _pulled_each(factors, tangent, len(columns[0]), params)
+    with quiet(KNOWN):
+        return _pulled_each(factors, tangent, len(rows), params)
+
+
+def _forward_all(factors: Factors, params: Parameters, rows: Tensor, keep: bool) -> Tensor:
+    values = tuple(t.detach() for t in params.tensors)
+
+    def tangents(*directions: Tensor) -> list[Tensor]:
+        return list(torch.func.jvp(lambda *new: tuple(factors.at(new)), values, directions)[1])
+
+    with quiet(KNOWN):
         with torch.no_grad():
-            pushed = torch.vmap(all_tangents)(list(columns))
+            pushed = torch.vmap(tangents)(*params.split(rows))
+        return _pulled_all(factors, pushed, params)
+
+
+def _pushed(prepared: tuple[Factors, Callable[..., Any]], params: Parameters, rows: Tensor, keep: bool) -> Tensor:
+    factors, push = prepared
+    columns = params.split(rows)
+    with quiet(KNOWN):
+        if len(rows) == 1:
+            with torch.no_grad():
+                tangents = list(push(*(c[0] for c in columns)))
+            return _pulled_each(factors, lambda _: tangents, 1, params)
+        with torch.no_grad():
+            pushed = torch.vmap(push)(*columns)
         return _pulled_all(factors, pushed, params)
 
 

@@ -4,8 +4,10 @@ Per batch the gradient graph is built once; the product of a block needs only th
 gradient by its own parameters, and torch visits only what lies between the two.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -13,14 +15,15 @@ from torch import Tensor
 
 import slq
 from slq_torch._arguments import ABSENT, Mode, check_network
-from slq_torch._attention import Exchange
 from slq_torch._blocks import Blocks, from_blocks
-from slq_torch._exchanged import with_exchanged_kernels
+from slq_torch._engine import Products
 from slq_torch._hessian import hessian
 from slq_torch._operator import CurvatureOperator, check_block
 from slq_torch._parameters import Parameters, from_tensors
 from slq_torch._passes import Call, Loss
 from slq_torch._pull import gradients, pull
+from slq_torch._report import Engine
+from slq_torch._strategies import Choice, Strategy
 
 
 def layers(
@@ -31,6 +34,10 @@ def layers(
     blocks: Blocks | None = None,
     mode: Mode = "as-is",
     accumulate: torch.dtype | None = None,
+    strategy: Choice = "auto",
+    chunk: int | None = None,
+    memory: float | None = None,
+    microbatch: int | None = None,
 ) -> "Layers":
     r"""Make operators for the diagonal blocks of a Hessian, one per layer, that share their passes over the data.
 
@@ -58,6 +65,11 @@ def layers(
         As for `hessian`.
     accumulate : torch.dtype, optional
         As for `hessian`.
+    strategy : {"auto", "graph", "graph-vmap"}, default "auto"
+        How columns are multiplied: one after the other through a graph that is built once per batch, or all at once.
+        "auto" chooses as `hessian` does.
+    chunk, memory, microbatch : int, float, int, optional
+        As for `hessian`; the joint products have their graphs, and each block has its own where it is multiplied alone.
 
     Returns
     -------
@@ -97,20 +109,24 @@ def layers(
 
     def operator(params: Parameters) -> CurvatureOperator:
         first: Any = (model,) if closure else (model, loss, data)
-        return hessian(*first, params=list(params.tensors), mode=mode, accumulate=accumulate)
+        return hessian(*first, params=list(params.tensors), mode=mode, accumulate=accumulate, **options)
 
-    return Layers({name: operator(params) for name, params in chosen.items()}, operator(_union(chosen.values())))
+    everything = _union(chosen.values())
+    options: dict[str, Any] = {"strategy": strategy, "chunk": chunk, "memory": memory}
+    if not closure:
+        options["microbatch"] = microbatch
+    products = Products(_Diagonal(everything), **options)
+    return Layers({name: operator(params) for name, params in chosen.items()}, operator(everything), products)
 
 
 @final
 class Layers(Mapping[str, CurvatureOperator]):
     """The diagonal blocks of a Hessian by name, each an operator of its own; made by `slq_torch.layers`."""
 
-    __slots__ = ("_exchanged", "_operators", "_whole")
+    __slots__ = ("_operators", "_products", "_whole")
 
-    def __init__(self, operators: dict[str, CurvatureOperator], whole: CurvatureOperator) -> None:
-        self._operators, self._whole = operators, whole
-        self._exchanged: dict[str, Exchange] = {}
+    def __init__(self, operators: dict[str, CurvatureOperator], whole: CurvatureOperator, products: Products) -> None:
+        self._operators, self._whole, self._products = operators, whole, products
 
     def __getitem__(self, name: str) -> CurvatureOperator:
         """Return the operator of one block."""
@@ -123,6 +139,11 @@ class Layers(Mapping[str, CurvatureOperator]):
     def __len__(self) -> int:
         """Return the number of blocks."""
         return len(self._operators)
+
+    @property
+    def engine(self) -> Engine:
+        """How joint products are computed and why so."""
+        return self._products.engine
 
     def products(self, columns: Mapping[str, Tensor], /) -> dict[str, Tensor]:
         """Multiply some or all of the blocks with their own columns, in one pass over the data.
@@ -139,21 +160,24 @@ class Layers(Mapping[str, CurvatureOperator]):
         """
         if not columns:
             return {}
-        rows = dict[str, Tensor]()
+        dtype, passes = self._whole.dtype, self._whole._passes
+        groups: dict[int, list[str]] = {}  # of as many columns each
         for name, X in columns.items():
             check_block(X, self[name])
-            rows[name] = X.detach().to(self._whole.dtype).T.contiguous()
-        passes = self._whole._passes
+            groups.setdefault(X.shape[1], []).append(name)
+        blocks = [_Blocks.of([self[name]._params for name in names]) for names in groups.values()]
+        rows = [torch.cat([columns[name].detach().to(dtype).T for name in names], dim=1) for names in groups.values()]
+
+        def visit(call: Call) -> Tensor:
+            return torch.cat([self._products(call, b, r).reshape(-1) for b, r in zip(blocks, rows, strict=True)])
+
         with passes.prepared():
-            total = passes.mean(
-                lambda call: with_exchanged_kernels(lambda: self._visit(call, rows), self._exchanged),
-                self._whole._accumulate,
-            )
-        pieces = torch.split(total, [block.numel() for block in rows.values()])
-        return {
-            name: piece.to(self._whole.dtype).reshape(block.shape).T
-            for (name, block), piece in zip(rows.items(), pieces, strict=True)
-        }
+            total = passes.mean(visit, self._whole._accumulate).to(dtype)
+        found = dict[str, Tensor]()
+        for names, r, part in zip(groups.values(), rows, torch.split(total, [r.numel() for r in rows]), strict=True):
+            pieces = torch.split(part.view(r.shape), [self[name].shape[0] for name in names], dim=1)
+            found |= {name: piece.contiguous().T for name, piece in zip(names, pieces, strict=True)}
+        return {name: found[name] for name in columns}
 
     def spectra(self, **options: Any) -> slq.Spectra:
         """Estimate the spectra of all blocks in lock-step: the data are read once per step for all of them.
@@ -181,16 +205,51 @@ class Layers(Mapping[str, CurvatureOperator]):
         lines = [f"  {name:<{width}}  {operator.shape[0]:>{20},}" for name, operator in self._operators.items()]
         return "\n".join([f"Layers of a hessian, {self._whole.dtype}, {self._whole.device}", *lines])
 
-    def _visit(self, call: Call, rows: Mapping[str, Tensor]) -> Tensor:
-        """Return all blocks' products for one batch, flattened one after the other."""
-        chosen = {name: self[name]._params for name in rows}
-        everything = _union(chosen.values())
-        known = dict(zip(map(id, everything.tensors), gradients(call.value(), everything), strict=True))
-        parts = [
-            pull([known[id(tensor)] for tensor in params.tensors], params, rows[name], keep=True).reshape(-1)
-            for name, params in chosen.items()
-        ]
-        return torch.cat(parts)
+
+@dataclass(frozen=True, slots=True)
+class _Blocks(Parameters):
+    """The parameters of several blocks, one after the other in one vector; blocks may share some."""
+
+    blocks: tuple[Parameters, ...]
+
+    @classmethod
+    def of(cls, blocks: Sequence[Parameters]) -> "_Blocks":
+        names = tuple(name for block in blocks for name in block.names)
+        return cls(names, tuple(t for block in blocks for t in block.tensors), True, tuple(blocks))
+
+
+class _Diagonal:
+    """The diagonal blocks of a Hessian: all through one graph of the gradient by all their parameters."""
+
+    kind = "hessian blocks"
+    parts = 1
+    facts: dict[str, Any] = {}  # noqa: RUF012 - nothing to tell, never written to
+
+    def __init__(self, everything: Parameters) -> None:
+        self._everything = everything
+
+    def ways(self) -> tuple[Strategy, ...]:
+        """Double backward, one column after the other or all at once."""
+        return (
+            Strategy("graph", self._graph, partial(_pulled, at_once=False), held=True),
+            Strategy("graph-vmap", self._graph, partial(_pulled, at_once=True), held=True, vmapped=True),
+        )
+
+    def _graph(self, call: Call, params: Parameters) -> dict[int, Tensor | None]:
+        """Return the gradient by each parameter, by its id: which blocks are asked for may change."""
+        grads = gradients(call.value(), self._everything)
+        return dict(zip(map(id, self._everything.tensors), grads, strict=True))
+
+
+def _pulled(known: dict[int, Tensor | None], params: Any, rows: Tensor, keep: bool, *, at_once: bool) -> Tensor:
+    pieces = torch.split(rows, [block.size for block in params.blocks], dim=1)
+    return torch.cat(
+        [
+            pull([known[id(t)] for t in block.tensors], block, piece, at_once=at_once, keep=True)
+            for block, piece in zip(params.blocks, pieces, strict=True)
+        ],
+        dim=1,
+    )
 
 
 def _stream(device: torch.device) -> Callable[[], AbstractContextManager[Any]]:

@@ -1,7 +1,7 @@
 """Trials of strategies: timed on one batch, compared, and not run where they cannot win."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from slq_torch._passes import Call
-from slq_torch._strategies import Name
+from slq_torch._strategies import Strategy
 
 # vmap multiplies the memory of a pass by the columns, so it must win by a tenth to be worth it.
 _WORTH = 0.9
@@ -43,17 +43,19 @@ class Clock:
 class Trials:
     """What was measured and decided, by strategy and number of columns."""
 
-    __slots__ = ("_batches", "_traced", "choices", "disagreement", "reasons", "seconds")
+    __slots__ = ("_batches", "_traced", "choices", "disagreement", "reasons", "reference", "seconds")
 
     def __init__(self) -> None:
-        self.choices: dict[int, Name] = {}
+        self.reference: Any = "graph"  # the name of what the others are held against
+        self.choices: dict[int, Any] = {}
         self.seconds: dict[str, dict[int, float]] = {}
         self.disagreement: dict[str, float] = {}
         self.reasons: dict[str, str] = {}
         self._batches, self._traced = 1, False
 
-    def note(self, name: str, width: int, seconds: float) -> None:
-        """Write down a time."""
+    def begin(self, name: str, width: int, seconds: float) -> None:
+        """Choose the first way, that the others have to beat."""
+        self.reference = self.choices[width] = name
         self.seconds.setdefault(name, {})[width] = seconds
 
     def refuse(self, name: str, error: BaseException) -> None:
@@ -66,19 +68,24 @@ class Trials:
         self.choices.clear()
         self.reasons.clear()
 
-    def candidates(self, width: int, *, functional: bool) -> list[Name]:
-        """List what could beat the graph at so many columns, by what is known from other trials."""
-        names: list[Name] = ["graph-vmap"]
-        if functional:
-            names.append("forward-over-reverse")
-        else:
-            self.reasons["forward-over-reverse"] = "a closure is no function of its parameters"
-        refused = {name for name, reason in self.reasons.items() if reason != _SHORT}
-        return [name for name in names if name not in refused and not self._hopeless(name)]
+    def candidates(self, ways: Iterable[Strategy], width: int, *, functional: bool, held: bool) -> list[Strategy]:
+        """List what could beat the reference at so many columns, by what is known from other trials.
+
+        One column at a time has nothing to gain from vmap, and where graphs are held nothing from a pass of its own.
+        """
+        found = list[Strategy]()
+        for way in ways:
+            if way.name in (self.reference, "linearize") or not way.eager or (width == 1 if way.vmapped else held):
+                continue
+            if way.functional and not functional:
+                self.reasons[way.name] = "a closure is no function of its parameters"
+            elif self.reasons.get(way.name, _SHORT) == _SHORT and not self._hopeless(way.name):
+                found.append(way)
+        return found
 
     def attempt(
         self,
-        name: Name,
+        way: Strategy,
         width: int,
         run: Callable[[], Tensor],
         expected: Tensor,
@@ -87,15 +94,19 @@ class Trials:
         extra: float,
         allowed: float,
     ) -> None:
-        """Run a way at most twice; it is chosen if it is faster than the chosen one and agrees with the graph."""
-        if name == "forward-over-reverse" and self._hopeless("graph-vmap"):
+        """Run a way at most twice; it is chosen if it is faster than the chosen one and agrees with the reference.
+
+        `extra` seconds are what it takes besides.
+        """
+        name = way.name
+        if way.vmapped and name != "graph-vmap" and self._hopeless("graph-vmap"):
             self.reasons[name] = "vmap is slow on this model"
             return
         best = self.seconds[self.choices[width]].get(width, float("inf"))
-        if name == "forward-over-reverse" and best < _SHARE_OF_START * _START:
+        if way.functional and name != "linearize" and best < _SHARE_OF_START * _START:
             self.reasons[name] = _SHORT
             return
-        limit = _WORTH * best if self.choices[width] == "graph" else best
+        limit = _WORTH * best if way.vmapped and self.choices[width] == self.reference else best
         try:
             # A first call pays for a start, so a slow one gets a second chance.
             seconds = float("inf")
@@ -109,14 +120,21 @@ class Trials:
             self.refuse(name, error)
             return
         self.reasons.pop(name, None)
-        self.note(name, width, seconds)
+        self.seconds.setdefault(name, {})[width] = seconds
+        if self.agrees(name, other, expected, allowed) and seconds <= limit:
+            self.choices[width] = name
+
+    def agrees(self, name: str, other: Tensor, expected: Tensor, allowed: float) -> bool:
+        """Compare two products, and write down what came out."""
         norm = float(torch.linalg.vector_norm(expected))
         apart = float(torch.linalg.vector_norm(other - expected)) / (norm or 1.0)
         self.disagreement[name] = max(apart, self.disagreement.get(name, 0.0))
-        if not apart <= allowed:
-            self.reasons[name] = f"it disagrees with the graph by {apart:.1e}, more than rounding ({allowed:.1e})"
-        elif seconds <= limit:
-            self.choices[width] = name
+        if apart <= allowed:
+            return True
+        self.reasons[name] = (
+            f"it disagrees with the {self.reference} by {apart:.1e}, more than rounding ({allowed:.1e})"
+        )
+        return False
 
     def worth_linearizing(self, spent: float, key: Any, call: Call, *, room: bool) -> bool:
         """Whether a trace should be tried now: once, when products have cost more than it will."""
@@ -127,5 +145,5 @@ class Trials:
         return self._traced
 
     def _hopeless(self, name: str) -> bool:
-        others, graph = self.seconds.get(name, {}), self.seconds.get("graph", {})
-        return any(seconds > _HOPELESS * graph[width] for width, seconds in others.items() if width in graph)
+        others, own = self.seconds.get(name, {}), self.seconds.get(self.reference, {})
+        return any(seconds > _HOPELESS * own[width] for width, seconds in others.items() if width in own)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from slq._algebra import Linear
 from slq_torch._interop import to_scipy
+from slq_torch._live import Live
 from slq_torch._parameters import Parameters
 from slq_torch._passes import Call, Passes
 from slq_torch._report import Engine
@@ -77,7 +78,7 @@ class CurvatureOperator(Linear):
         differences were measured to be off by; else 0.
     """
 
-    __slots__ = ("_accumulate", "_curvature", "_params", "_passes", "device", "dtype", "shape")
+    __slots__ = ("_accumulate", "_curvature", "_params", "_passes", "_peaks", "device", "dtype", "shape")
 
     order: Literal["F"] = "F"
 
@@ -89,6 +90,7 @@ class CurvatureOperator(Linear):
         self.dtype: torch.dtype = params.vector_dtype
         self.device: torch.device = params.device
         self._accumulate = checked_accumulate(accumulate, self.dtype)
+        self._peaks: dict[tuple[int, str], int | None] = {}  # by columns and strategy
 
     @property
     def noise(self) -> float:
@@ -104,7 +106,10 @@ class CurvatureOperator(Linear):
         return engine
 
     def product_bytes(self, width: int, /) -> int | None:
-        """Predict the peak memory of a product of b columns, None before the first product.
+        """Tell the peak memory of a product of b columns, as it was measured on one.
+
+        The second product with so many columns is measured, by counting the tensors that it makes, on CUDA by the
+        allocator's peak, which is reset. If there has been none, it is made now, with random columns.
 
         Parameters
         ----------
@@ -114,10 +119,23 @@ class CurvatureOperator(Linear):
         Returns
         -------
         int or None
-            Bytes of graphs, of copies that vmapping makes of them, and of blocks of columns.
+            Bytes of graphs, of those that are kept between products too, of what the passes through them take, and of
+            the result. Not those of the parameters, the data and the columns. None for products that torch.compile
+            made on the CPU, which nobody can look into. The first product with so many columns, which tries several
+            ways, may take more.
         """
-        predict = getattr(self._curvature, "product_bytes", None)
-        return None if predict is None else predict(width, self._params)
+        generator = torch.Generator().manual_seed(0)
+        while (key := self._settled(width)) is None or key not in self._peaks:
+            columns = torch.randn(width, self.shape[0], generator=generator)
+            self.matmat(columns.to(device=self.device, dtype=self.dtype).T)
+        return self._peaks[key]
+
+    def _settled(self, width: int) -> tuple[int, str] | None:
+        """Return by what the peak of a product is known; None as long as it is open how it will be computed."""
+        engine = self.engine
+        if engine is None:
+            return width, ""
+        return (width, engine.strategies[width]) if width in engine.strategies else None
 
     @property
     def xp(self) -> Any:
@@ -157,6 +175,19 @@ class CurvatureOperator(Linear):
             A @ X, shape (n, b), `dtype`, without a graph; its transpose is contiguous.
         """
         check_block(X, self)
+        key = self._settled(X.shape[1])
+        if key is None or key in self._peaks:
+            return self._product(X)
+        if key[1] == "compile" and self.device.type == "cpu":
+            self._peaks[key] = None
+            return self._product(X)
+        resident: int = getattr(self._curvature, "resident", 0)
+        with Live(self.device) as live:
+            result = self._product(X)
+        self._peaks[key] = resident + live.peak
+        return result
+
+    def _product(self, X: Tensor) -> Tensor:
         params, passes = self._params, self._passes
         with passes.prepared():
             rows = X.detach().to(self.dtype).T.contiguous()

@@ -66,12 +66,14 @@ class Call:
         As the data gave it.
     model : object
         The user's model.
+    start : int
+        Number of its first sample, within the batch that it is a piece of.
     """
 
-    __slots__ = ("_loss", "_result", "batch", "index", "model")
+    __slots__ = ("__weakref__", "_loss", "_result", "batch", "index", "model", "start")
 
-    def __init__(self, loss: Loss, model: Any, index: int, batch: Any) -> None:
-        self._loss, self.model, self.index, self.batch = loss, model, index, batch
+    def __init__(self, loss: Loss, model: Any, index: int, batch: Any, *, start: int = 0) -> None:
+        self._loss, self.model, self.index, self.batch, self.start = loss, model, index, batch, start
         self._result: tuple[Tensor, Any, bool] | None = None
 
     def value(self, model: Any = None) -> Tensor:

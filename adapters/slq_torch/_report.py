@@ -15,15 +15,15 @@ class Engine:
     seconds : dict of str to dict of int to float
         By strategy and number of columns: seconds of one product with the first batch, as measured on trial.
     disagreement : dict of str to float
-        By strategy: largest relative difference to the double backward, column by column.
+        By strategy: largest relative difference to the way that the others are held against, the double backward.
     reasons : dict of str to str
         By strategy: why it is not used.
     held : int
         Batches whose graph is kept between products.
     graph_bytes : int or None
-        What autograd saves for one batch, None before the first product.
+        What the graph of one batch holds, the largest that was met; None before the first product.
     notes : tuple of str
-        Kernels that were exchanged, chunks that were halved.
+        Kernels that were exchanged, and what was done when memory ran out.
     """
 
     strategies: dict[int, str] = field(default_factory=dict)

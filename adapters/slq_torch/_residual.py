@@ -1,6 +1,5 @@
 """The Hessian in two: H = G + R, with the Gauss-Newton matrix G and the rest R that the model's own curvature makes."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,98 +8,70 @@ from torch import Tensor
 from torch.nn import Module
 
 from slq_torch._arguments import Mode, network
-from slq_torch._cut import cut
+from slq_torch._cut import Cut, cut
+from slq_torch._engine import Products
 from slq_torch._gauss_newton import GaussNewton
-from slq_torch._hessian import hessian
-from slq_torch._jacobian import Sandwich, Transposed, pull
-from slq_torch._kernels import Kernels
+from slq_torch._jacobian import Sandwich, Tensors, Transposed, pull
 from slq_torch._operator import CurvatureOperator
 from slq_torch._parameters import Parameters, Selection
 from slq_torch._passes import Call, Loss
 from slq_torch._quiet import quiet
-from slq_torch._race import fastest
+from slq_torch._strategies import KNOWN, Choice, Recipe, Strategy
+from slq_torch._ways import SecondDerivatives
 
 Part = Literal["residual", "ggn and residual"]
-Way = Literal["looped", "vmapped"]
-
-# vmap multiplies the memory of a pass by b, so it must win by a tenth to be worth it.
-_HANDICAP: dict[Way, float] = {"vmapped": 1.1}
 
 
 class Bent:
-    """R X of a batch, or G X above R X: derivatives of the graph of J^T u at u = dl/dz.
+    """R X of a batch, or G X beside R X: derivatives of the graph of J^T u at u = dl/dz.
 
     By the parameters that graph has the derivative R, since u is held; by u it has J^T. So one column
     through it gives R v and J v at once.
     """
 
-    __slots__ = ("_kernels", "kind", "ways")
+    facts: dict[str, Any] = {}  # noqa: RUF012 - nothing to tell, never written to
 
     def __init__(self, kind: Part) -> None:
-        self.kind, self._kernels = kind, Kernels()
-        self.ways: dict[int, Way] = {}
+        self.kind: str = kind
+        self.parts = 1 if kind == "residual" else 2
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """The way chosen for each number of columns, and exchanged kernels."""
-        return {"ways": {str(width): way for width, way in self.ways.items()}, "notes": self._kernels.notes}
+    def ways(self) -> tuple[Strategy, ...]:
+        """Columns through the graph, one by one or all at once."""
+        return (
+            Strategy("graph", _graph, self._each, held=True),
+            Strategy("graph-vmap", _graph, self._all, held=True, vmapped=True),
+        )
 
-    def __call__(self, call: Call, params: Parameters, rows: Tensor) -> Tensor:
-        """Return the rows of R X, (b, n), or those of G X and then of R X, (2 b, n)."""
-        return self._kernels.run(lambda: self._rows(call, params, rows))
-
-    def _rows(self, call: Call, params: Parameters, rows: Tensor) -> Tensor:
-        width = len(rows)
-        if not width:
-            cut(call, params)
-            return torch.zeros_like(rows, dtype=params.dtype)
-
-        def run(way: Way, *, check: bool = False) -> Callable[[], Tensor]:
-            return lambda: self._product(call, params, params.split(rows), way=way, check=check)
-
-        if width == 1:
-            self.ways.setdefault(1, "looped")
-        if width not in self.ways:
-            both: dict[Way, Callable[[], Tensor]] = {"looped": run("looped", check=True), "vmapped": run("vmapped")}
-            self.ways[width], result = fastest(both, handicap=_HANDICAP)
-            return result
-        if self.ways[width] == "vmapped":
-            try:
-                return run("vmapped")()
-            except RuntimeError:  # out of memory, or a batch that takes another path in the model
-                self.ways[width] = "looped"
-        return run("looped", check=True)()
-
-    def _product(self, call: Call, params: Parameters, columns: list[Tensor], *, way: Way, check: bool) -> Tensor:
-        found = cut(call, params)
-        transposed = Transposed(found.outputs, params, columns, at=found.slopes, check=check)
-        both, width, count = self.kind != "residual", len(columns[0]), len(transposed.at)
-        inputs = [*(transposed.at if both else []), *params.tensors]
-
-        def column(j: int | None) -> tuple[Tensor, Tensor | None]:
-            batch = () if j is not None else (width,)
-            derivatives = transposed.push(j, inputs)
-            if not both:
-                return params.join(derivatives, batch), None
-            tangents = [
-                u.new_zeros(*batch, *u.shape) if d is None else d
-                for d, u in zip(derivatives[:count], transposed.at, strict=True)
-            ]
-            cotangents = found.bend(tangents) if j is not None else torch.vmap(found.bend)(tangents)
-            pulled = pull(found.outputs, cotangents, params, batched=j is None)
-            return params.join(derivatives[count:], batch), params.join(pulled, batch)
-
-        if way == "vmapped":
-            with quiet("There is a performance drop"):
-                residual, ggn = column(None)
-            return residual if ggn is None else torch.cat([ggn, residual])
-        result = torch.empty(2 * width if both else width, params.size, dtype=params.dtype, device=params.device)
-        for j in range(width):
-            residual, ggn = column(j)
-            result[j - width] = residual
-            if ggn is not None:
-                result[j] = ggn
+    def _each(self, prepared: tuple[Cut, Transposed], params: Parameters, rows: Tensor, keep: bool) -> Tensor:
+        columns = params.split(rows)
+        result = torch.empty(len(rows), self.parts * params.size, dtype=params.dtype, device=params.device)
+        for j in range(len(rows)):
+            torch.cat(self._column(prepared, params, columns, j), out=result[j])
         return result
+
+    def _all(self, prepared: tuple[Cut, Transposed], params: Parameters, rows: Tensor, keep: bool) -> Tensor:
+        with quiet(KNOWN):
+            return torch.cat(self._column(prepared, params, params.split(rows), None), dim=1)
+
+    def _column(
+        self, prepared: tuple[Cut, Transposed], params: Parameters, columns: Tensors, j: int | None
+    ) -> list[Tensor]:
+        """Return R v, or G v and R v, for column j, or for all of them at once."""
+        found, transposed = prepared
+        batch = () if j is not None else (len(columns[0]),)
+        if self.parts == 1:
+            return [params.join(transposed.push(columns, j, params.tensors), batch)]
+        derivatives = transposed.push(columns, j, [*transposed.at, *params.tensors])
+        count = len(transposed.at)
+        tangents = transposed.shaped(derivatives[:count], batch)
+        cotangents = found.bend(tangents) if j is not None else torch.vmap(found.bend)(tangents)
+        pulled = pull(found.outputs, cotangents, params, batched=j is None)
+        return [params.join(pulled, batch), params.join(derivatives[count:], batch)]
+
+
+def _graph(call: Call, params: Parameters) -> tuple[Cut, Transposed]:
+    found = cut(call, params)
+    return found, Transposed(found.outputs, params, found.slopes)
 
 
 def residual(
@@ -111,6 +82,10 @@ def residual(
     params: Selection | None = None,
     mode: Mode = "as-is",
     accumulate: torch.dtype | None = None,
+    strategy: Choice = "auto",
+    chunk: int | None = None,
+    memory: float | None = None,
+    microbatch: int | None = None,
 ) -> CurvatureOperator:
     r"""Make an operator that multiplies by the part of the Hessian that is not Gauss-Newton.
 
@@ -138,6 +113,11 @@ def residual(
         The mode in which the model is run during products.
     accumulate : torch.dtype, optional
         The dtype of the sum over batches. By default that of the vectors.
+    strategy : {"auto", "graph", "graph-vmap"}, default "auto"
+        How columns are multiplied: one after the other through a graph that is built once per batch, or all at once.
+        "auto" chooses as `hessian` does.
+    chunk, memory, microbatch : int, float, int, optional
+        As for `hessian`.
 
     Returns
     -------
@@ -166,7 +146,8 @@ def residual(
     tensor([[0., 0., 0.]], dtype=torch.float64)
     """
     chosen, passes = network(model, loss, data, params=params, mode=mode)
-    return CurvatureOperator(Bent("residual"), chosen, passes, accumulate)
+    products = Products(Bent("residual"), strategy, chunk=chunk, memory=memory, microbatch=microbatch)
+    return CurvatureOperator(products, chosen, passes, accumulate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +182,8 @@ class Split:
         tuple of Tensor
             G @ X and R @ X, each (n, b); their sum is H @ X.
         """
-        found = self._both.matmat(X)
-        return found[:, : X.shape[1]], found[:, X.shape[1] :]
+        G_X, R_X = torch.split(self._both.matmat(X), len(X))
+        return G_X, R_X
 
 
 def split(
@@ -213,6 +194,10 @@ def split(
     params: Selection | None = None,
     mode: Mode = "as-is",
     accumulate: torch.dtype | None = None,
+    strategy: Choice = "auto",
+    chunk: int | None = None,
+    memory: float | None = None,
+    microbatch: int | None = None,
 ) -> Split:
     r"""Make the operators of H = G + R: the Hessian, its Gauss-Newton part and the rest.
 
@@ -235,6 +220,11 @@ def split(
         The mode in which the model is run during products.
     accumulate : torch.dtype, optional
         The dtype of the sums over batches. By default that of the vectors.
+    strategy : {"auto", "graph", "graph-vmap"}, default "auto"
+        How columns are multiplied: one after the other through a graph that is built once per batch, or all at once.
+        "auto" chooses as `hessian` does.
+    chunk, memory, microbatch : int, float, int, optional
+        As for `hessian`; each of the four operators has its own.
 
     Returns
     -------
@@ -259,11 +249,12 @@ def split(
     """
     chosen, passes = network(model, loss, data, params=params, mode=mode)
 
-    def operator(curvature: Any) -> CurvatureOperator:
-        return CurvatureOperator(curvature, chosen, passes, accumulate)
+    def operator(recipe: Recipe) -> CurvatureOperator:
+        products = Products(recipe, strategy, chunk=chunk, memory=memory, microbatch=microbatch)
+        return CurvatureOperator(products, chosen, passes, accumulate)
 
     return Split(
-        hessian(model, loss, data, params=params, mode=mode, accumulate=accumulate),
+        operator(SecondDerivatives()),
         operator(Sandwich(GaussNewton())),
         operator(Bent("residual")),
         operator(Bent("ggn and residual")),

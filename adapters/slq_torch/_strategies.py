@@ -1,146 +1,75 @@
-"""The ways to a Hessian product. Each prepares what depends on a batch alone, then multiplies columns with it.
+"""What a way to a product is, and what the engine has to know of a kind of matrix to choose between its ways.
 
-Which of them is used is decided in `_engine`. All of them differentiate the gradient, backward or forward; none is
-`jvp(jacrev(loss))`, which is silently wrong through LayerNorm.
+The ways themselves are made where the matrix is: the Hessian's in `_ways`, those of J^T M J in `_jacobian`.
 """
 
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vmap
 
-from slq_torch._differences import differences
-from slq_torch._forms import Form
 from slq_torch._parameters import Parameters
 from slq_torch._passes import Call
-from slq_torch._pull import gradients, pull
-from slq_torch._quiet import quiet
 
-Name = Literal["graph", "graph-vmap", "forward-over-reverse", "linearize", "compile", "finite-difference"]
+Name = Literal["graph", "graph-vmap", "forward", "forward-over-reverse", "linearize", "compile", "finite-difference"]
 Choice = Literal["auto"] | Name
-# What vmap says of operations that it loops over, torch when it first loads its rules for dual numbers, and its tracer.
-_KNOWN = r"There is a performance drop|`torch\.jit\.script` is deprecated|Attempted to insert a get_attr"
 NAMES: tuple[Name, ...] = get_args(Name)
+# What vmap says of operations that it loops over, torch when it first loads its rules for dual numbers, and its tracer.
+KNOWN = r"There is a performance drop|`torch\.jit\.script` is deprecated|Attempted to insert a get_attr"
 
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
     """A way to multiply: `prepare(call, params)`, then `multiply(prepared, params, rows, keep)`.
 
-    `held` says that what is prepared serves later products with the same batch; strategies with the same `prepare`
-    share it. `functional` says that the loss is evaluated under torch.func, where closures cannot go.
+    Attributes
+    ----------
+    held : bool
+        What is prepared serves later products with the same batch; strategies with the same `prepare` share it.
+    vmapped : bool
+        Columns go together, each with its own copy of what is computed.
+    functional : bool
+        The loss is evaluated under torch.func, where closures cannot go.
+    eager : bool
+        It may be tried where it was not asked for.
+    noise : callable, optional
+        (call, params, row) -> its relative error, measured on one row.
     """
 
     name: Name
     prepare: Callable[[Call, Parameters], Any]
     multiply: Callable[[Any, Parameters, Tensor, bool], Tensor]
     held: bool = False
+    vmapped: bool = False
     functional: bool = False
+    eager: bool = True
+    noise: Callable[[Call, Parameters, Tensor], float] | None = None
 
 
-def strategies() -> dict[Name, Strategy]:
-    """Make one of each; what is compiled belongs to them."""
-    compiled = _Compiled()
-    made = (
-        Strategy("graph", _graph, _one_by_one, held=True),
-        Strategy("graph-vmap", _graph, _at_once, held=True),
-        Strategy("forward-over-reverse", _bare, _forward, functional=True),
-        Strategy("linearize", _linearized, _pushed, held=True, functional=True),
-        Strategy("compile", _bare, compiled, functional=True),
-        Strategy("finite-difference", lambda call, params: call, _differenced),
-    )
-    return {strategy.name: strategy for strategy in made}
+class Recipe(Protocol):
+    """A kind of matrix: what one batch contributes to it, by one way or another.
 
+    The first of its ways needs the least memory per column and is what the others are held against.
+    """
 
-def _graph(call: Call, params: Parameters) -> Any:
-    return gradients(call.value(), params)
+    kind: str
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the metadata tell of it; can be written as JSON."""
+        ...
 
-def _one_by_one(grads: Any, params: Parameters, rows: Tensor, keep: bool) -> Tensor:
-    return pull(grads, params, rows, keep=keep)
+    @property
+    def parts(self) -> int:
+        """How many matrices are multiplied at once; a product's rows have n numbers for each."""
+        ...
 
-
-def _at_once(grads: Any, params: Parameters, rows: Tensor, keep: bool) -> Tensor:
-    return pull(grads, params, rows, at_once=True)
-
-
-def _bare(call: Call, params: Parameters) -> Call:
-    return call
-
-
-def _differenced(call: Call, params: Parameters, rows: Tensor, keep: bool) -> Tensor:
-    return differences(call, params, rows)
-
-
-def _forward(call: Call, params: Parameters, rows: Tensor, keep: bool) -> Tensor:
-    """Push columns forward through the gradient, vmapped."""
-    form = Form(call, params)
-    products, value = _tangents(partial(form.gradient, call.batch), params, rows)
-    if form.told is not None:
-        call.record(value, form.told[0], summed=form.told[1])
-    return products
-
-
-def _tangents(gradient: Callable[..., Any], params: Parameters, rows: Tensor) -> tuple[Tensor, Tensor]:
-    primals = _detached(params)
-
-    def column(*tangents: Tensor) -> Any:
-        found: Any = jvp(gradient, primals, tangents, has_aux=True)
-        return found[1:]
-
-    with torch.no_grad(), quiet(_KNOWN):
-        products, values = vmap(column, randomness="same")(*params.split(rows))
-    return params.join(products, (len(rows),)), values[0]
-
-
-def _linearized(call: Call, params: Parameters) -> Callable[..., Any]:
-    """Trace the derivative of the gradient at the parameters: a linear function with everything else computed."""
-    call.result  # noqa: B018 - the trace cannot tell the loss
-    form = Form(call, params)
-    with torch.no_grad(), quiet(_KNOWN):
-        _, push = torch.func.linearize(lambda *tensors: form.gradient(call.batch, *tensors)[0], *_detached(params))
-    linear: Callable[..., Any] = push
-    return linear
-
-
-def _pushed(push: Callable[..., Any], params: Parameters, rows: Tensor, keep: bool) -> Tensor:
-    pieces = params.split(rows)
-    with torch.no_grad(), quiet(_KNOWN):
-        if len(rows) == 1:
-            return params.join([p[None] for p in push(*(piece[0] for piece in pieces))], (1,))
-        return params.join(vmap(push, randomness="same")(*pieces), (len(rows),))
-
-
-class _Compiled:
-    """torch.compile around the whole product of forward over reverse; batches of the same shapes share the code."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self) -> None:
-        self._function: Callable[..., Any] | None = None
-
-    def __call__(self, call: Call, params: Parameters, rows: Tensor, keep: bool) -> Tensor:
-        call.result  # noqa: B018 - compiled code cannot tell the loss
-        if self._function is None:
-            form = Form(call, params)
-
-            def product(batch: Any, primals: tuple[Tensor, ...], tangents: list[Tensor]) -> Any:
-                gradient = partial(_first, form, batch)
-                return vmap(lambda *t: jvp(gradient, primals, t)[1], randomness="same")(*tangents)
-
-            self._function = torch.compile(product, fullgraph=True, dynamic=False)
-        with torch.no_grad(), quiet(".*"):
-            products = self._function(call.batch, _detached(params), params.split(rows))
-        return params.join(products, (len(rows),))
-
-
-def _first(form: Form, batch: Any, *tensors: Tensor) -> Any:
-    return form.gradient(batch, *tensors)[0]
+    def ways(self) -> tuple[Strategy, ...]:
+        """Make its ways; what is compiled belongs to them."""
+        ...
 
 
 def cannot_compile(device: torch.device) -> str | None:
@@ -148,7 +77,3 @@ def cannot_compile(device: torch.device) -> str | None:
     if device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
         return "no C++ compiler was found (g++ or clang++), which torch.compile needs on the CPU"
     return None
-
-
-def _detached(params: Parameters) -> tuple[Tensor, ...]:
-    return tuple(tensor.detach() for tensor in params.tensors)

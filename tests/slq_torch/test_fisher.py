@@ -58,17 +58,6 @@ def test_the_empirical_fisher_is_the_mean_of_outer_products(summed, name, kit):
     assert F.metadata["per_sample"] == "vmap"
 
 
-@pytest.mark.parametrize("way", ["backward", "forward", "backward, vmapped", "forward, vmapped"])
-def test_every_way_gives_the_same_product(way, kit):
-    model = kit.make(kit.networks["attention"])
-    F = slq_torch.fisher(model, kit.mean_loss, kit.samples(7))
-    X = kit.block(F.shape[0])
-    expected = F.matmat(X)
-    F._curvature.ways[3] = way
-
-    kit.assert_close(F.matmat(X), expected)
-
-
 def test_a_model_that_vmap_cannot_take_is_called_sample_by_sample(kit):
     class Branching(nn.Module):
         def __init__(self):

@@ -7,7 +7,6 @@ from collections import OrderedDict, UserDict, namedtuple
 import pytest
 import slq_torch
 import torch
-from slq_torch._jacobian import WAYS
 from torch import nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -62,19 +61,6 @@ def test_products_agree_with_the_dense_matrix(any_net, kit):
     G = slq_torch.ggn(any_net, kit.mean_loss, (x, y))
 
     kit.assert_close(kit.matrix(G), dense_ggn(any_net, lambda z: functional.cross_entropy(z, y), x))
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_every_way_gives_the_same_product(way, any_net, kit):
-    x, y = kit.samples(7)
-    G = slq_torch.ggn(any_net, kit.mean_loss, (x, y))
-    X = kit.block(G.shape[0])
-    expected = G.matmat(X)
-    G._curvature.ways[3] = way
-    found = G.matmat(X)
-
-    kit.assert_close(found, expected)
-    assert G.metadata["ways"]["3"] in (way, "backward")  # backward: where torch cannot vmap an operation
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -285,13 +271,14 @@ def test_blocks_of_no_column_and_float32(net, kit):
     assert (G @ torch.ones(G.shape[0])).dtype == torch.float32
 
 
-def test_the_metadata_tell_the_ways(net, kit):
+def test_the_metadata_tell_the_engine(net, kit):
     G = slq_torch.ggn(net, kit.mean_loss, kit.samples(7))
     G.matmat(kit.block(G.shape[0]))
     facts = json.loads(json.dumps(G.metadata))
 
     assert facts["kind"] == "ggn"
-    assert facts["ways"]["3"] in WAYS
+    assert facts["engine"]["strategies"] == {str(k): v for k, v in G.engine.strategies.items()}
+    assert facts["engine"]["graph_bytes"] > 0
 
 
 class OwnLoss(nn.Module):
@@ -368,7 +355,8 @@ def test_an_operation_without_a_second_derivative_is_passed_through_forwards(kit
     loss = lambda m, b: functional.cross_entropy(2 * m(b[0]), b[1])  # noqa: E731
 
     kit.assert_close(kit.matrix(G), kit.matrix(slq_torch.ggn(model.net, loss, batch)))
-    assert all(way.startswith("forward") for way in G.metadata["ways"].values())
+    assert G.engine.strategies == {G.shape[0]: "forward"}
+    assert "once_differentiable" in G.engine.reasons["graph"]
 
 
 class Fused(nn.Module):
@@ -400,5 +388,5 @@ def test_fused_attention_is_exchanged_for_the_math_kernel(make, kit):
     X = kit.block(A.shape[0])
 
     kit.assert_close(A.matmat(X), B.matmat(X))
-    assert "math kernel" in A.metadata["notes"][0]
-    assert B.metadata["notes"] == []
+    assert "math kernel" in A.engine.notes[0]
+    assert B.engine.notes == ()

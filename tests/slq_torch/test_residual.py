@@ -34,18 +34,6 @@ def test_the_joint_product_gives_both_parts(any_net, kit):
         kit.assert_close(G_X + R_X, parts.hessian.matmat(X[:, :width]))
 
 
-@pytest.mark.parametrize("way", ["looped", "vmapped"])
-@pytest.mark.parametrize("part", ["residual", "both"])
-def test_every_way_gives_the_same_product(part, way, any_net, kit):
-    parts = slq_torch.split(any_net, kit.mean_loss, kit.samples(7))
-    operator = parts.residual if part == "residual" else parts._both
-    X = kit.block(operator.shape[0])
-    expected = operator.matmat(X)
-    operator._curvature.ways[3] = way
-
-    kit.assert_close(operator.matmat(X), expected)
-
-
 def test_the_residual_is_symmetric_and_not_semi_definite(net, kit):
     R = kit.matrix(slq_torch.residual(net, kit.mean_loss, kit.samples(7)))
     values = torch.linalg.eigvalsh(R)
