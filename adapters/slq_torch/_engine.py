@@ -205,7 +205,7 @@ class Products:
         result = self._run(self._ways[name], key, call, params, rows)
         room = self._room() and "linearize" in self._ways
         if self.trials.worth_linearizing(self._spent, key, call, room=room):
-            self._try_linearize(call, params, rows, result)
+            self._try_linearize(key, call, params, rows, result)
         return result
 
     def _run(self, way: Strategy, key: Any, call: Call, params: Parameters, rows: Tensor) -> Tensor:
@@ -241,7 +241,7 @@ class Products:
         self._half = self._half or live.half
         if way.name.startswith("graph") or known is None:
             self._graph_bytes = max(live.bytes, known or 0)
-        return prepared, wanted and held.keep(name, call, prepared, live.bytes)
+        return prepared, held.keep(name, call, prepared, live.bytes)
 
     def _room(self) -> bool:
         """Whether a graph can be held."""
@@ -309,14 +309,19 @@ class Products:
         assert refusal is not None  # the first way is one of these
         raise refusal
 
-    def _try_linearize(self, call: Call, params: Parameters, rows: Tensor, result: Tensor) -> None:
+    def _try_linearize(self, key: Any, call: Call, params: Parameters, rows: Tensor, result: Tensor) -> None:
         """Trace the linear map once enough time went into products to pay for it."""
-        way = self._ways["linearize"]
+        way, held = self._ways["linearize"], self._held
+        assert held is not None
         try:
-            push = way.prepare(call, params)
+            with Live() as live:
+                push = way.prepare(call, params)
             self._in_chunks(way, push, params, rows)  # a trace that spoils its own constants shows at the second run
         except Exception as error:
             self.trials.refuse("linearize", error)
+            return
+        if not held.room(live.bytes * self.trials.batches):
+            self.trials.reasons["linearize"] = "what it would keep is more than the memory for graphs"
             return
         self.trials.attempt(
             way,
@@ -327,6 +332,8 @@ class Products:
             extra=0.0,
             allowed=tolerance(params.dtype),
         )
+        if self.trials.choices[len(rows)] == way.name:
+            held.keep((way.prepare, key), call, push, live.bytes)
 
     def _check(self, way: Strategy, key: Any, call: Call, params: Parameters, rows: Tensor) -> Tensor:
         """Multiply for the first time by the way that was asked for, and hold one column against another way."""

@@ -41,7 +41,6 @@ class Held:
     _state: list[Tensor] | None = None
     _flags: list[bool] = field(default_factory=list)
     _call: weakref.ref[Call] | None = None
-    _keys: set[Any] = field(default_factory=set)
 
     @property
     def bytes(self) -> int:
@@ -64,15 +63,14 @@ class Held:
 
         `size` are the bytes that it will take, if known.
         """
-        if self._call is None or self._call() is not call:
-            self._call, self._keys = weakref.ref(call), set()
-        if key not in self._keys:  # several products of one pass are one visit
-            self._keys.add(key)
-            self.visits[key] = self.visits.get(key, 0) + 1
+        batch = key[1]
+        if self._call is None or self._call() is not call:  # several products of one pass are one visit
+            self._call = weakref.ref(call)
+            self.visits[batch] = self.visits.get(batch, 0) + 1
         if first and self.items and not self._unchanged(call.model, params):
             self.items.clear()
             self._remember(call.model, params)
-        elif first and self.visits[key] == 2 and size is not None and self.room(size):
+        elif first and self._state is None and self.visits[batch] > 1 and size is not None and self.room(size):
             self._remember(call.model, params)  # before the loss: batch norm in train mode writes into its buffers
         item = self.items.get(key)
         if item is None or not _same(item, call.batch):
@@ -80,7 +78,7 @@ class Held:
             return None
         if not isinstance(call.model, Module):
             call.value()  # nobody sees what a closure closes over
-        elif self.visits[key] % _EVALUATED_AGAIN:
+        elif self.visits[batch] % _EVALUATED_AGAIN:
             value, count, summed = item.result
             call.record(value, count, summed=summed)
         else:
@@ -96,11 +94,11 @@ class Held:
 
     def wanted(self, key: Any, size: int) -> bool:
         """Whether what is prepared for this batch now is to be held, if it takes about so many bytes."""
-        return self._state is not None and self.visits.get(key, 0) > 1 and self.room(size)
+        return self._state is not None and self.visits.get(key[1], 0) > 1 and self.room(size)
 
     def keep(self, key: Any, call: Call, prepared: Any, size: int) -> bool:
-        """Hold what was prepared if it is within the limit."""
-        if not self.room(size):
+        """Hold what was prepared if it is wanted."""
+        if not self.wanted(key, size):
             return False
         leaves = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in tree_flatten(call.batch)[0]]
         self.items[key] = _Item(call.batch, leaves, call.result, prepared, size)

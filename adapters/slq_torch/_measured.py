@@ -43,7 +43,7 @@ class Clock:
 class Trials:
     """What was measured and decided, by strategy and number of columns."""
 
-    __slots__ = ("_batches", "_traced", "choices", "disagreement", "reasons", "reference", "seconds")
+    __slots__ = ("_traced", "batches", "choices", "disagreement", "reasons", "reference", "seconds")
 
     def __init__(self) -> None:
         self.reference: Any = "graph"  # the name of what the others are held against
@@ -51,7 +51,7 @@ class Trials:
         self.seconds: dict[str, dict[int, float]] = {}
         self.disagreement: dict[str, float] = {}
         self.reasons: dict[str, str] = {}
-        self._batches, self._traced = 1, False
+        self.batches, self._traced = 1, False
 
     def begin(self, name: str, width: int, seconds: float) -> None:
         """Choose the first way, that the others have to beat."""
@@ -138,10 +138,10 @@ class Trials:
 
     def worth_linearizing(self, spent: float, key: Any, call: Call, *, room: bool) -> bool:
         """Whether a trace should be tried now: once, when products have cost more than it will."""
-        self._batches = max(self._batches, call.index + 1)
+        self.batches = max(self.batches, call.index + 1)
         if self._traced or not room or key != 0 or not isinstance(call.model, Module):
             return False
-        self._traced = spent > _PATIENCE * self._batches
+        self._traced = spent > _PATIENCE * self.batches
         return self._traced
 
     def _hopeless(self, name: str) -> bool:

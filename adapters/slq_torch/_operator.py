@@ -182,9 +182,11 @@ class CurvatureOperator(Linear):
             self._peaks[key] = None
             return self._product(X)
         resident: int = getattr(self._curvature, "resident", 0)
+        before = self.engine
         with Live(self.device) as live:
             result = self._product(X)
-        self._peaks[key] = resident + live.peak
+        if before is None or before.decided(self.engine):
+            self._peaks[key] = resident + live.peak
         return result
 
     def _product(self, X: Tensor) -> Tensor:

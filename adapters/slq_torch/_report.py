@@ -34,6 +34,10 @@ class Engine:
     graph_bytes: int | None = None
     notes: tuple[str, ...] = ()
 
+    def decided(self, later: Any) -> bool:
+        """Whether nothing was tried, exchanged or given up between this and a later report."""
+        return all(getattr(self, name) == getattr(later, name) for name in ("seconds", "reasons", "notes"))
+
     @property
     def facts(self) -> dict[str, Any]:
         """The same as JSON has it."""

@@ -150,6 +150,27 @@ def test_what_changes_later_is_noticed_though_graphs_are_held(change, net, kit):
         H.matmat(v)
 
 
+@pytest.mark.parametrize("make", ["hessian", "ggn", "residual", "fisher"])
+def test_state_that_nobody_sees_is_noticed_within_sixteen_products(make, net, kit):
+    schedule = [1.0]
+
+    def loss(model, batch):
+        return kit.mean_loss(model, batch) * schedule[0]
+
+    A = getattr(slq_torch, make)(net, loss, kit.samples(8), strategy="graph")
+    v = kit.block(A.shape[0], 1)
+    for _ in range(20):
+        A.matmat(v)
+    schedule[0] = 1.001
+
+    def sixteen():
+        for _ in range(16):
+            A.matmat(v)
+
+    with pytest.raises(ValueError, match="The loss is not the same at each pass"):
+        sixteen()
+
+
 def test_nothing_is_held_where_there_is_no_room(net, kit):
     H = slq_torch.hessian(net, kit.mean_loss, kit.samples(8), memory=0)
     for _ in range(4):

@@ -1,0 +1,121 @@
+"""Trials choose by a clock that the tests wind: the fastest way that agrees, vmapped ones by a margin."""
+
+import pytest
+import torch
+from slq_torch import _measured
+from slq_torch._measured import Trials
+from slq_torch._strategies import Strategy
+
+
+class Clock:
+    """Ticks as told: zero when a way begins, and its seconds when it has run."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def tick(self):
+        """Return the seconds since the last tick."""
+        seconds, self.seconds = self.seconds, 0.0
+        return seconds
+
+
+def way(name, **facts):
+    return Strategy(name, lambda *a: None, lambda *a: None, held=True, **facts)
+
+
+GRAPH, VMAP = way("graph"), way("graph-vmap", vmapped=True)
+FORWARD = way("forward-over-reverse", vmapped=True, functional=True)
+LINEARIZE = way("linearize", vmapped=True, functional=True)
+
+
+def attempt(trials, candidate, *seconds, result=1.0, extra=0.0, width=4):
+    """Try a way that takes so many seconds, one number for each run; return how often it ran."""
+    clock, left = Clock(), list(seconds)
+
+    def run():
+        clock.seconds = left.pop(0)
+        return torch.tensor([result], dtype=torch.float64)
+
+    expected = torch.ones(1, dtype=torch.float64)
+    trials.attempt(candidate, width, run, expected, clock=clock, extra=extra, allowed=1e-10)
+    return len(seconds) - len(left)
+
+
+def begun(seconds=1.0, width=4):
+    trials = Trials()
+    trials.begin("graph", width, seconds)
+    return trials
+
+
+@pytest.mark.parametrize(
+    ("seconds", "extra", "runs", "chosen"),
+    [
+        ((0.8,), 0.0, 1, "graph-vmap"),
+        ((0.95, 0.95), 0.0, 2, "graph"),  # vmap takes memory: a twentieth is not enough
+        ((1.8, 0.7), 0.0, 2, "graph-vmap"),  # the first run paid for a start
+        ((6.0,), 0.0, 1, "graph"),  # too slow for that to be the reason
+        ((0.7, 0.7), 0.5, 2, "graph"),  # what it takes besides counts
+    ],
+)
+def test_the_faster_way_is_chosen(seconds, extra, runs, chosen):
+    trials = begun()
+
+    assert attempt(trials, VMAP, *seconds, extra=extra) == runs
+    assert trials.choices == {4: chosen}
+    assert trials.seconds["graph-vmap"][4] == min(seconds) + extra
+
+
+def test_the_fastest_of_several_is_chosen_and_a_margin_is_asked_for_once():
+    trials = begun()
+    attempt(trials, VMAP, 0.8)
+    attempt(trials, FORWARD, 0.79)
+
+    assert trials.choices == {4: "forward-over-reverse"}
+
+
+def test_a_way_that_disagrees_or_fails_is_not_chosen_however_fast():
+    trials = begun()
+    attempt(trials, VMAP, 0.1, result=1.001)
+    attempt(trials, FORWARD, 0.1, result=float("nan"))
+    attempt(trials, LINEARIZE)  # pops from an empty list: an error inside
+
+    assert trials.choices == {4: "graph"}
+    assert "disagrees with the graph by 1.0e-03" in trials.reasons["graph-vmap"]
+    assert "disagrees with the graph by nan" in trials.reasons["forward-over-reverse"]
+    assert trials.reasons["linearize"] == "torch refused: pop from empty list"
+
+
+def test_ways_without_hope_are_not_run_again():
+    trials = begun(width=2)
+    attempt(trials, VMAP, 1.9, 1.9, width=2)
+    trials.begin("graph", 9, 4.0)
+    ways = (GRAPH, VMAP, FORWARD, LINEARIZE)
+
+    assert trials.candidates(ways, 9, functional=True, held=True) == [FORWARD]
+    assert attempt(trials, FORWARD, 0.1, width=9) == 0
+    assert trials.reasons["forward-over-reverse"] == "vmap is slow on this model"
+
+
+def test_short_products_do_not_pay_for_the_first_use_of_forward_mode():
+    trials = begun(0.01)
+    assert attempt(trials, FORWARD, 0.001) == 0
+    assert trials.reasons["forward-over-reverse"] == _measured._SHORT
+    trials.begin("graph", 100, 1.0)  # longer ones do
+    assert trials.candidates((GRAPH, FORWARD), 100, functional=True, held=True) == [FORWARD]
+
+
+def test_one_column_is_tried_otherwise_only_where_no_graph_is_held():
+    forward = way("forward", functional=True)
+    trials = begun(width=1)
+
+    assert trials.candidates((GRAPH, VMAP, forward), 1, functional=True, held=True) == []
+    assert trials.candidates((GRAPH, VMAP, forward), 1, functional=True, held=False) == [forward]
+    assert trials.candidates((GRAPH, VMAP, forward), 3, functional=False, held=False) == [VMAP]
+    assert trials.reasons["forward"] == "a closure is no function of its parameters"
+
+
+def test_the_clock_measures_what_passes():
+    clock = _measured.Clock(torch.device("cpu"))
+    clock.tick()
+
+    assert 0 <= clock.tick() < 60
