@@ -60,8 +60,11 @@ class Cut:
         return [torch.zeros_like(leaf) if f is None else f for f, leaf in zip(found, self.leaves, strict=True)]
 
 
-def cut(call: Call, params: Parameters) -> Cut:
-    """Evaluate the loss of a batch through detached outputs, or say why that is not possible."""
+def cut(call: Call, params: Parameters, *, moved: Callable[[Tensor], Tensor] | None = None) -> Cut:
+    """Evaluate the loss of a batch through detached outputs, or say why that is not possible.
+
+    `moved` gives other outputs, at which the loss is evaluated instead.
+    """
     outputs, leaves, positions = list[Tensor](), list[Tensor](), list[int]()
     position = itertools.count()
 
@@ -70,7 +73,8 @@ def cut(call: Call, params: Parameters) -> Cut:
         if not tensor.requires_grad:
             return tensor
         outputs.append(tensor)
-        leaves.append(tensor.detach().requires_grad_())
+        leaf = tensor.detach()
+        leaves.append((leaf if moved is None else moved(leaf)).requires_grad_())
         positions.append(here)
         return leaves[-1]
 

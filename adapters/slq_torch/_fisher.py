@@ -2,17 +2,17 @@
 
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Module
 
-from slq._probes import Seed, seed_from
 from slq_torch._arguments import Mode, network
 from slq_torch._cut import Cut, cut
 from slq_torch._engine import Products
 from slq_torch._gauss_newton import factors_of
 from slq_torch._jacobian import Factors, Sandwich, Source, Tensors
-from slq_torch._likelihoods import Family, Likelihood, families_of, uniforms, weights_of
+from slq_torch._likelihoods import Family, Likelihood, families_of, far, seed_of, uniforms, weights_of
 from slq_torch._operator import CurvatureOperator
 from slq_torch._parameters import Parameters, Selection
 from slq_torch._passes import Call, Loss, Passes
@@ -41,7 +41,7 @@ class Exact:
         """Run the model once, and the loss on its detached outputs."""
         found = cut(call, params)
         if not self._families:
-            self._families = families_of(found, self._likelihood)
+            self._families = families_of(found, self._likelihood, lambda: cut(call, params, moved=far))
         return factors_of(found, call, params)
 
 
@@ -65,7 +65,7 @@ class Drawn:
         """Run the model once, and draw labels from its outputs."""
         found = cut(call, params)
         if not self._families:
-            self._families = families_of(found, self._likelihood)
+            self._families = families_of(found, self._likelihood, lambda: cut(call, params, moved=far))
         start = self._starts[call.index] + call.start
         scores = self._scores(found, start)
         first = found.leaves[0]
@@ -99,7 +99,7 @@ def fisher(
     kind: Kind = "empirical",
     likelihood: Likelihood | None = None,
     mc_samples: int | None = None,
-    rng: Seed = None,
+    rng: int | np.integer | np.random.Generator | None = None,
     params: Selection | None = None,
     mode: Mode = "as-is",
     accumulate: torch.dtype | None = None,
@@ -211,7 +211,7 @@ def fisher(
         refuse_batch_norm(passes)
         source = SampleGradients("empirical fisher", "sums")
     elif kind == "monte-carlo":
-        source = Drawn(likelihood, seed_from(rng), 1 if mc_samples is None else mc_samples)
+        source = Drawn(likelihood, seed_of(rng), 1 if mc_samples is None else mc_samples)
     else:
         source = Exact(likelihood)
     products = Products(Sandwich(source), strategy, chunk=chunk, memory=memory, microbatch=microbatch)

@@ -7,7 +7,7 @@ that Hessian, and a second one proves that the loss is of this kind.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +22,8 @@ Likelihood = Literal["categorical", "bernoulli", "gaussian"]
 
 # d s_t / dz is a rounding for the right family, and of the order of s_t for another; logits have no unit.
 _CONSTANT = 1e-3
+# How far outputs are moved to see whether a loss is quadratic all over, in their size plus one.
+_FAR = 1e3
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,17 @@ class Family:
         return -1 if self.dim is None else self.dim
 
 
-def families_of(found: Cut, likelihood: Likelihood | None) -> list[Family]:
-    """Recognise the loss as a negative log-likelihood of its outputs, each term weighted, or refuse."""
+def far(output: Tensor) -> Tensor:
+    """Move an output at random, far beyond its size."""
+    return output + _FAR * (1 + output.abs().max()) * _random_like([output], 3)[0]
+
+
+def families_of(found: Cut, likelihood: Likelihood | None, elsewhere: Callable[[], Cut]) -> list[Family]:
+    """Recognise the loss as a negative log-likelihood of its outputs, each term weighted, or refuse.
+
+    `elsewhere` evaluates the loss at other outputs: losses that are quadratic near their minimum only, as Huber's is,
+    cannot be told from a Gaussian at one point.
+    """
     known = [Family("categorical", -1), Family("categorical", 1), Family("bernoulli"), Family("gaussian")]
     asked = [f for f in known if likelihood in (None, f.name)]
     first, second = _random_like(found.leaves, 0), _random_like(found.leaves, 1)
@@ -75,6 +86,8 @@ def families_of(found: Cut, likelihood: Likelihood | None) -> list[Family]:
     for k, z in enumerate(found.leaves):
         shape = tuple(z.shape)
         fitting = [f for f in asked if _fits(f, found, k, (first[k], bent[k]), (second[k], bent_again[k]))]
+        if any(f.name == "gaussian" for f in fitting) and not _quadratic(found, elsewhere(), k):
+            fitting = [f for f in fitting if f.name != "gaussian"]
         if not fitting:
             what = f"of the likelihood {likelihood!r}" if likelihood else "of a likelihood that is known here"
             msg = (
@@ -97,6 +110,19 @@ def weights_of(found: Cut, families: Sequence[Family]) -> list[Tensor]:
     directions = _random_like(found.leaves, 0)
     bent = found.bend(directions)
     return [_weights(f, z.detach(), y, h) for f, z, y, h in zip(families, found.leaves, directions, bent, strict=True)]
+
+
+def seed_of(rng: int | np.integer | np.random.Generator | None) -> int:
+    """Return the seed of a stream of `uniforms`: an integer is one, a generator and fresh entropy give 63 bits."""
+    if rng is None or isinstance(rng, np.random.Generator):
+        return int(np.random.default_rng(rng).integers(2**63))
+    if not isinstance(rng, int | np.integer) or isinstance(rng, bool):
+        msg = f"`rng` must be an integer, a numpy.random.Generator or None, got {type(rng).__name__}."
+        raise TypeError(msg)
+    if not 0 <= rng < 2**128:
+        msg = f"`rng` must lie in [0, 2**128), got {rng}."
+        raise ValueError(msg)
+    return int(rng)
 
 
 def uniforms(shape: tuple[int, ...], *, seed: int, start: int, draw: int, output: int) -> Tensor:
@@ -129,6 +155,16 @@ def _fits(family: Family, found: Cut, k: int, first: tuple[Tensor, Tensor], seco
     slopes = torch.autograd.grad(probe.sum(), found.leaves, retain_graph=True, allow_unused=True)
     change = sum(float(torch.linalg.vector_norm(slope)) for slope in slopes if slope is not None)
     return change <= _CONSTANT * float(torch.linalg.vector_norm(probe.detach()))
+
+
+def _quadratic(found: Cut, moved: Cut, k: int) -> bool:
+    """Whether output k has the same weights far away, and no slope where it has none: what is masked has neither."""
+    directions = _random_like(found.leaves, 0)
+    here, there = (c.bend(directions)[k].detach() for c in (found, moved))
+    if not torch.linalg.vector_norm(here - there) <= tolerance(here.dtype) * torch.linalg.vector_norm(here):
+        return False
+    slope = found.slopes[k].detach()
+    return not bool((slope[here == 0] != 0).any())
 
 
 def _weights(family: Family, z: Tensor, y: Tensor, bent: Tensor) -> Tensor:

@@ -256,6 +256,35 @@ def test_losses_of_another_likelihood_are_refused(net, kit):
         unknown @ v
 
 
+@pytest.mark.parametrize("delta", [0.05, 1.0, 10.0])
+def test_losses_that_are_quadratic_only_near_their_minimum_are_no_gaussian(delta, net, kit):
+    def huber(model, batch):
+        return functional.huber_loss(model(batch[0]), batch[0][:, :2], delta=delta)
+
+    F = slq_torch.fisher(net, huber, kit.samples(7), kind="exact")
+    with pytest.raises(ValueError, match="not of a likelihood that is known here"):
+        F @ torch.ones(F.shape[0], dtype=F.dtype)
+
+
+def test_masked_squares_are_a_gaussian(net, kit):
+    mask = torch.tensor([1.0, 0.0, 2.0, 1.0, 0.0, 0.0, 1.0], dtype=torch.float64)[:, None]
+
+    def loss(model, batch):
+        return ((model(batch[0]) - batch[0][:, :2]).square() * mask).mean()
+
+    F = slq_torch.fisher(net, loss, kit.samples(7), kind="exact")
+    kit.assert_close(kit.matrix(F), kit.matrix(slq_torch.ggn(net, loss, kit.samples(7))))
+    assert F.metadata["likelihood"] == "gaussian"
+
+
+@pytest.mark.parametrize(
+    ("rng", "error"), [(-1, ValueError), (2**128, ValueError), (0.5, TypeError), (True, TypeError)]
+)
+def test_seeds_are_integers(rng, error, net, kit):
+    with pytest.raises(error, match="`rng` must"):
+        slq_torch.fisher(net, kit.mean_loss, kit.samples(7), kind="monte-carlo", rng=rng)
+
+
 def test_a_batch_without_a_common_first_dimension_is_refused(net, kit):
     x, y = kit.samples(7)
     F = slq_torch.fisher(net, lambda m, b: kit.mean_loss(m, b[:2]), (x, y, torch.ones(3)))
