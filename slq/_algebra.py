@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, Literal
 
 from slq import _arrays
 from slq._arrays import Array
 from slq._operators import Operator, as_operator
+
+# Sums of a few terms that do not cancel are this many times smaller than their parts together, or less.
+_FEW = 8.0
 
 
 class Linear:
@@ -65,6 +68,7 @@ class Combination(Linear):
 
     terms: tuple[tuple[float, Operator], ...]
     shift: float = 0.0
+    _cancelled: list[float] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -93,12 +97,17 @@ class Combination(Linear):
 
     @property
     def noise(self) -> float:
-        """The largest relative error of a term.
+        """The largest relative error of a term, and what cancellation makes of that and of rounding.
 
-        Where terms cancel, the error relative to what is left is larger than this: for H - G with |H - G| = |H| / 100
-        a hundred times. The norms that would tell are not known here; `slq.check` measures the noise of any operator.
+        Relative to what is left where terms cancel: for H - G with |H - G| = |H| / 100 a hundred times that of a term.
+        How much is left is known from the first product on, as the ratio of the largest numbers in it: right for a
+        block of random columns, which is what spectra begin with, and no bound.
         """
-        return max((operator.noise for coefficient, operator in self.terms if coefficient), default=0.0)
+        worst = max((_noise(operator) for coefficient, operator in self.terms if coefficient), default=0.0)
+        if not self._cancelled:
+            return worst
+        cancelled = self._cancelled[0]
+        return max(worst * max(1.0, cancelled), _arrays.epsilon(self.dtype) * max(0.0, cancelled - _FEW))
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -114,9 +123,21 @@ class Combination(Linear):
     def matmat(self, X: Array, /) -> Array:
         """Return the combination times X, one product with each term."""
         total = self.shift * X
+        sizes = [self._largest(total)]
         for coefficient, operator in self.terms:
-            total = total + (operator.matmat(X) if coefficient == 1.0 else coefficient * operator.matmat(X))
+            part = operator.matmat(X)
+            part = part if coefficient == 1.0 else coefficient * part
+            total = total + part
+            sizes.append(self._largest(part))
+        if not self._cancelled and (left := self._largest(total)) > 0:
+            self._cancelled.append(sum(sizes) / left)
         return total
+
+    def _largest(self, block: Array) -> float:
+        """Return the largest number in a block of the first product, zero in later ones."""
+        if self._cancelled or 0 in block.shape:
+            return 0.0
+        return float(_arrays.to_host(self.xp.max(self.xp.abs(block))))
 
     def __matmul__(self, X: Array, /) -> Array:
         return self.matmat(X[:, None])[:, 0] if X.ndim == 1 else self.matmat(X)
@@ -218,6 +239,11 @@ def over(A: Any, divisor: Any) -> Combination:
 
 def _combination(A: Any) -> Combination:
     return A if isinstance(A, Combination) else Combination(((1.0, as_operator(A)),))
+
+
+def _noise(operator: Operator) -> float:
+    """Return the relative error of an operator, also what its source learned since."""
+    return max(operator.noise, float(getattr(operator.source, "noise", 0.0)))
 
 
 def _number(value: Any, name: str) -> float:

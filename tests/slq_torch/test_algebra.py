@@ -78,6 +78,21 @@ def test_noise_is_the_largest_of_a_term(net, kit):
     assert (0 * rough + smooth).noise == 0
 
 
+def test_cancellation_makes_noise_larger(net, kit):
+    H = slq_torch.hessian(net, kit.mean_loss, kit.samples(7))
+    rough = slq_torch.hessian(net, kit.mean_loss, kit.samples(7), strategy="finite-difference")
+    almost, rest, plain = 1.001 * H - H, rough - 0.999 * H, H + H
+    X = kit.block(H.shape[0])
+    for A in (almost, rest, plain):
+        A.matmat(X)
+
+    assert almost.noise == pytest.approx(2001 * torch.finfo(torch.float64).eps, rel=0.02)
+    assert rest.noise == pytest.approx(1999 * rough.noise, rel=0.02)
+    error = float((rest @ X - 0.001 * (H @ X)).norm() / (0.001 * (H @ X)).norm())
+    assert 0.01 * rest.noise < error < 3 * rest.noise
+    assert plain.noise == 0
+
+
 def test_numpy_matrices_combine_too():
     A, B = np.diag([1.0, 2.0]), np.ones((2, 2))
     combination = plus(times(A, 2.0), B, -1.0)
