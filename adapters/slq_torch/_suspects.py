@@ -63,14 +63,16 @@ def causes(model: Module | None, data: Any, *, modified: bool) -> str:
     return "Found: " + "; ".join(found) + "."
 
 
-def dropout_refusal(model: Module | None) -> str | None:
+def dropout_refusal(model: Module | None, mode: str) -> str | None:
     """Word the refusal of a model whose every product would be of another matrix, None if it is sound."""
     if not (dropout := active_dropout(model)):
         return None
-    return (
-        f"`model` has active dropout in {_listed(dropout)}, so every product would see another matrix. "
-        "Call model.eval() first, or .eval() on these modules only; slq_torch never does it for you."
+    advice = (
+        'Give mode="eval", which holds during products only, or call .eval() on the model or on these modules.'
+        if mode == "as-is"
+        else 'Give mode="eval", or set their rates to 0 and leave the rest in train mode.'
     )
+    return f"`model` has active dropout in {_listed(dropout)}, so every product would see another matrix. {advice}"
 
 
 def _training(model: Module | None) -> list[tuple[str, Module]]:
