@@ -146,7 +146,7 @@ class Session:
         """Return how many of so many further steps of the open batch the budget allows."""
         return min(steps, (self._limit - self.runs.products) // max(self.runs.width, 1))
 
-    def _fits(self, act: Callable[[], None], width: int) -> bool:
+    def _fits(self, act: Callable[[], object], width: int) -> bool:
         """Do something with a batch of so many probes.
 
         Where memory runs out the batch is given up, and further ones have half as many probes; one alone goes without
