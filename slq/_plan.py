@@ -57,7 +57,7 @@ class Plan:
     seconds_per_column : float
         Measured on the two products spent.
     product_bytes : int or None
-        Estimated peak memory of one product beside the Krylov vectors, where the operator tells.
+        Peak memory of one product beside the Krylov vectors, where the operator tells.
     """
 
     n: int
@@ -81,7 +81,7 @@ class Plan:
             ("memory", f"{_size(self.bytes)} for Krylov vectors, re-orthogonalisation: {self.reorth}"),
         ]
         if self.product_bytes is not None:
-            rows.append(("", f"about {_size(self.product_bytes)} for a product"))
+            rows.append(("", f"{_size(self.product_bytes)} for a product"))
         return "\n".join(f"{name:<10} {text}" for name, text in rows)
 
 
@@ -98,6 +98,9 @@ def plan(
     memory: float | None = None,
 ) -> Plan:
     """Predict what `slq.spectrum` with the same arguments will cost, from two products.
+
+    Operators that measure the memory of their products, as those of `slq_torch` do, are multiplied with up to two
+    blocks of as many columns as the run will take at once; what they learn thereby they need not learn again.
 
     Parameters
     ----------
@@ -155,7 +158,7 @@ def plan(
         policy = "none"
     held = max(width, choice.first_batch) * vectors(m, policy) + choice.references
     total = products * seconds + (projections if policy == "full" else 0.0)
-    tell = getattr(A, "product_bytes", None)  # known to operators that have multiplied once
+    tell = getattr(A, "product_bytes", None)
     block = tell(width) if callable(tell) else None
     size = float(held * operator.n * itemsize)
     return Plan(operator.n, tol, k, m, products, total, size, policy, width, seconds, block)

@@ -14,15 +14,14 @@ from torch.nn import Module
 
 from slq_torch._attention import Exchange, exchange_for
 from slq_torch._errors import name_the_module
-from slq_torch._held import Held
-from slq_torch._live import Live
 from slq_torch._measured import Clock, Trials
-from slq_torch._memory import allowance, out_of_memory
+from slq_torch._memory import out_of_memory
 from slq_torch._parameters import Parameters
 from slq_torch._passes import Call, tolerance
 from slq_torch._pieces import Pieces
 from slq_torch._report import Engine
-from slq_torch._strategies import NAMES, Choice, Name, Recipe, Strategy, cannot_compile
+from slq_torch._running import Runner
+from slq_torch._strategies import Choice, Name, Recipe, Strategy, check_admissible, check_options
 
 # What was asked for may differ from the graph by sqrt(eps), and what is beyond tolerance() counts as noise: fused code
 # rounds in another order, and where a ReLU's input is about zero it decides otherwise (8e-5 on a ResNet in float32).
@@ -34,16 +33,11 @@ class Products:
 
     __slots__ = (
         "_checked",
-        "_chunk",
         "_exchanged",
         "_given",
-        "_graph_bytes",
-        "_half",
-        "_held",
-        "_memory",
-        "_noise",
         "_notes",
         "_pieces",
+        "_runner",
         "_spent",
         "_ways",
         "recipe",
@@ -61,16 +55,12 @@ class Products:
     ) -> None:
         self.recipe = recipe
         self._ways: dict[Name, Strategy] = {way.name: way for way in recipe.ways()}
-        _check_options(recipe.kind, tuple(self._ways), strategy, chunk, memory, microbatch)
+        check_options(recipe.kind, tuple(self._ways), strategy, chunk, memory, microbatch)
         self._given: Name | None = None if strategy == "auto" else strategy
-        self._chunk, self._memory = chunk, memory
-        self._pieces = Pieces(microbatch)
-        self._held: Held | None = None
+        self._runner, self._pieces = Runner(chunk, memory), Pieces(microbatch)
         self._exchanged: dict[str, Exchange] = {}
         self._notes: list[str] = []
-        self._graph_bytes: int | None = None
-        self._half: torch.dtype | None = None
-        self._noise = self._spent = 0.0
+        self._spent = 0.0
         self._checked = self._given == next(iter(self._ways))
         self.trials = Trials()
 
@@ -81,8 +71,8 @@ class Products:
 
     @property
     def noise(self) -> float:
-        """Relative error beyond rounding: of half precision inside the loss, or of differences, as measured."""
-        return max(self._noise, 0.0 if self._half is None else torch.finfo(self._half).eps)
+        """Relative error beyond rounding: of half precision inside the loss, or as it was measured."""
+        return max(self._runner.noise, self._runner.rounding)
 
     @property
     def engine(self) -> Engine:
@@ -92,8 +82,8 @@ class Products:
             {name: dict(times) for name, times in self.trials.seconds.items()},
             dict(self.trials.disagreement),
             dict(self.trials.reasons),
-            0 if self._held is None else self._held.batches,
-            self._graph_bytes,
+            self._runner.held.batches,
+            self._runner.graph_bytes,
             tuple(self._notes),
         )
 
@@ -105,12 +95,11 @@ class Products:
     @property
     def resident(self) -> int:
         """Bytes that are kept between products."""
-        return 0 if self._held is None else self._held.resident
+        return self._runner.held.resident
 
     def __call__(self, call: Call, params: Parameters, rows: Tensor) -> Tensor:
         """Return the products of one batch as rows, (b, n) in the parameters' dtype."""
-        if self._held is None:
-            self._held = Held(allowance(params.device) if self._memory is None else self._memory)
+        self._runner.begin(params.device)
         while True:
             try:
                 return self._pieces.run(call, params.dtype, lambda key, piece: self._patient(key, piece, params, rows))
@@ -120,8 +109,7 @@ class Products:
                 self._notes.append(self._pieces.shrink(call, error))
 
     def _patient(self, key: Any, call: Call, params: Parameters, rows: Tensor) -> Tensor:
-        """Multiply, with other kernels, fewer columns at once or the first way where torch refuses."""
-        assert self._held is not None
+        """Multiply, with other kernels, less memory or the first way where torch refuses."""
         while True:
             try:
                 with self._kernels():
@@ -130,24 +118,32 @@ class Products:
                     self._spent += time.perf_counter() - began
                     return result
             except RuntimeError as error:
-                self._held.again()
-                if out_of_memory(error):
-                    if self._shrink(len(rows)):
-                        continue
-                    raise
-                if (exchange := exchange_for(error, self._exchanged)) is not None:
-                    self._exchanged[exchange.name] = exchange
-                    self._notes.append(exchange.note)
-                    self.trials.forget()
-                    continue
-                name = self.trials.choices.get(len(rows))
-                if self._given is None and name not in (None, self.trials.reference):
-                    self.trials.refuse(name, error)  # a batch that takes another path in the model
-                    self.trials.choices[len(rows)] = self.trials.reference
+                self._runner.held.again()
+                if self._changed(error, len(rows)):
                     continue
                 with self._kernels():
                     name_the_module(error, call)
                 raise
+
+    def _changed(self, error: RuntimeError, width: int) -> bool:
+        """Whether something could be changed that may help against an error."""
+        name = self.trials.choices.get(width, self._given)
+        fallible = self._given is None and name not in (None, self.trials.reference)
+        if out_of_memory(error):
+            if note := self._runner.shrink(None if name is None else self._ways[name], width):
+                self._notes.append(note)
+                return True
+        elif (exchange := exchange_for(error, self._exchanged)) is not None:
+            self._exchanged[exchange.name] = exchange
+            self._notes.append(exchange.note)
+            self.trials.forget()
+            return True
+        elif fallible:
+            assert name is not None
+            self.trials.refuse(name, error)  # a batch that takes another path in the model
+        if fallible:
+            self.trials.choices[width] = self.trials.reference
+        return fallible
 
     @contextmanager
     def _kernels(self) -> Iterator[None]:
@@ -155,39 +151,6 @@ class Products:
             for exchange in self._exchanged.values():
                 stack.enter_context(exchange.context())
             yield
-
-    def _shrink(self, width: int) -> bool:
-        """Do with less memory: let go of held graphs, then halve the columns at once; False if nothing is left."""
-        held = self._held
-        assert held is not None
-        if held.items:
-            held.clear()
-            self._notes.append("out of memory: graphs are no longer kept between products")
-            return True
-        name = self.trials.choices.get(width, self._given)
-        if name is None or not self._ways[name].vmapped:
-            return False
-        now = self._columns(self._ways[name], width)
-        if now > 1:
-            self._chunk = now // 2
-            self._notes.append(f"out of memory: {self._chunk} columns at once")
-            return True
-        if self._given is not None:
-            return False
-        self.trials.choices[width] = self.trials.reference
-        return True
-
-    def _columns(self, way: Strategy, width: int) -> int:
-        """How many columns go at once: as asked, else what the memory holds copies of the graph for."""
-        if not way.vmapped:
-            return width
-        if self._chunk is not None:
-            return min(self._chunk, width)
-        held = self._held
-        if held is None or not self._graph_bytes:
-            return width
-        room = held.limit - held.bytes if self._memory is None else self._memory
-        return int(min(width, max(1.0, room // self._graph_bytes)))
 
     def _multiply(self, key: Any, call: Call, params: Parameters, rows: Tensor) -> Tensor:
         width = len(rows)
@@ -198,63 +161,24 @@ class Products:
             if not self._checked:
                 return self._check(self._ways[self._given], key, call, params, rows)
             self.trials.choices[width] = self._given
-            return self._run(self._ways[self._given], key, call, params, rows)
+            return self._runner.run(self._ways[self._given], key, call, params, rows)
         name = self.trials.choices.get(width)
         if name is None:
             return self._try(key, call, params, rows)
-        result = self._run(self._ways[name], key, call, params, rows)
-        room = self._room() and "linearize" in self._ways
+        result = self._runner.run(self._ways[name], key, call, params, rows)
+        room = self._runner.room and "linearize" in self._ways
         if self.trials.worth_linearizing(self._spent, key, call, room=room):
             self._try_linearize(key, call, params, rows, result)
         return result
-
-    def _run(self, way: Strategy, key: Any, call: Call, params: Parameters, rows: Tensor) -> Tensor:
-        prepared, kept = self._prepared(way, key, call, params)
-        if way.noise is not None and not self._noise:
-            self._noise = way.noise(call, params, rows[0])
-        return self._in_chunks(way, prepared, params, rows, keep=kept)
-
-    def _in_chunks(
-        self, way: Strategy, prepared: Any, params: Parameters, rows: Tensor, *, keep: bool = True
-    ) -> Tensor:
-        size = self._columns(way, len(rows))
-        if size >= len(rows):
-            return way.multiply(prepared, params, rows, keep)
-        chunks = torch.split(rows, size)
-        last = len(chunks) - 1
-        return torch.cat([way.multiply(prepared, params, part, keep or i < last) for i, part in enumerate(chunks)])
-
-    def _prepared(self, way: Strategy, key: Any, call: Call, params: Parameters) -> tuple[Any, bool]:
-        """Prepare a batch, or find it held; what is to be held is weighed, and the first graph."""
-        if not way.held:
-            return way.prepare(call, params), False
-        held, name, known = self._held, (way.prepare, key), self._graph_bytes
-        assert held is not None
-        found = held.find(name, call, params, first=call.index == 0, size=known)
-        if found is not None:
-            return found, True
-        wanted = held.wanted(name, known or 0)
-        if known is not None and not wanted:
-            return way.prepare(call, params), False
-        with Live() as live:
-            prepared = way.prepare(call, params)
-        self._half = self._half or live.half
-        if way.name.startswith("graph") or known is None:
-            self._graph_bytes = max(live.bytes, known or 0)
-        return prepared, held.keep(name, call, prepared, live.bytes)
-
-    def _room(self) -> bool:
-        """Whether a graph can be held."""
-        return self._held is not None and self._graph_bytes is not None and self._graph_bytes <= self._held.limit
 
     def _try(self, key: Any, call: Call, params: Parameters, rows: Tensor) -> Tensor:
         """Run the admissible ways on this batch, compare, and keep the fastest for this number of columns."""
         clock, width, trials = Clock(params.device), len(rows), self.trials
         first, prepared, building, result = self._reference(key, call, params, rows, clock)
-        held = self._room()
+        held = self._runner.room
         functional = isinstance(call.model, Module)
         for way in trials.candidates(self._ways.values(), width, functional=functional, held=held):
-            if way.vmapped and self._columns(way, width) < min(width, 2):
+            if way.vmapped and self._runner.columns(way, width) < min(width, 2):
                 trials.reasons[way.name] = "one column would fill the memory"
                 continue
             shared, extra, allowed = way.prepare == first.prepare, building, tolerance(params.dtype)
@@ -270,7 +194,7 @@ class Products:
             trials.attempt(
                 way,
                 width,
-                lambda way=way, own=own: self._in_chunks(way, own, params, rows),  # type: ignore[misc]
+                lambda way=way, own=own: self._runner.multiply(way, own, params, rows),  # type: ignore[misc]
                 result,
                 clock=clock,
                 extra=0.0 if way.held and held else extra,  # what is held is made once, whoever uses it
@@ -288,7 +212,7 @@ class Products:
                 continue
             try:
                 clock.tick()
-                prepared, _ = self._prepared(way, key, call, params)
+                prepared, _ = self._runner.prepared(way, key, call, params)
                 building = clock.tick()
                 result, times = None, []
                 for j in range(len(rows)):
@@ -304,46 +228,46 @@ class Products:
                 self.trials.refuse(way.name, error)
                 continue
             assert result is not None
-            self.trials.begin(way.name, len(rows), (0.0 if self._room() else building) + len(rows) * min(times))
+            self.trials.begin(way.name, len(rows), (0.0 if self._runner.room else building) + len(rows) * min(times))
             return way, prepared, building, result
         assert refusal is not None  # the first way is one of these
         raise refusal
 
     def _try_linearize(self, key: Any, call: Call, params: Parameters, rows: Tensor, result: Tensor) -> None:
         """Trace the linear map once enough time went into products to pay for it."""
-        way, held = self._ways["linearize"], self._held
-        assert held is not None
+        way, held = self._ways["linearize"], self._runner.held
         try:
-            with Live() as live:
-                push = way.prepare(call, params)
-            self._in_chunks(way, push, params, rows)  # a trace that spoils its own constants shows at the second run
+            push, size = self._runner.weighed(way, call, params)
+            self._runner.multiply(
+                way, push, params, rows
+            )  # a trace that spoils its own constants shows at the second run
         except Exception as error:
             self.trials.refuse("linearize", error)
             return
-        if not held.room(live.bytes * self.trials.batches):
+        if not held.room(size * self.trials.batches):
             self.trials.reasons["linearize"] = "what it would keep is more than the memory for graphs"
             return
         self.trials.attempt(
             way,
             len(rows),
-            lambda: self._in_chunks(way, push, params, rows),
+            lambda: self._runner.multiply(way, push, params, rows),
             result,
             clock=Clock(params.device),
             extra=0.0,
             allowed=tolerance(params.dtype),
         )
         if self.trials.choices[len(rows)] == way.name:
-            held.keep((way.prepare, key), call, push, live.bytes)
+            held.keep((way.prepare, key), call, push, size)
 
     def _check(self, way: Strategy, key: Any, call: Call, params: Parameters, rows: Tensor) -> Tensor:
         """Multiply for the first time by the way that was asked for, and hold one column against another way."""
-        self._check_admissible(way, call, params)
+        check_admissible(way, call.model, params.device)
         allowed = float(torch.finfo(params.dtype).eps) ** _ASKED_FOR
         first = next(iter(self._ways.values()))
         expected: Tensor | None = None
         if way.noise is None:
             try:
-                prepared, _ = self._prepared(first, key, call, params)
+                prepared, _ = self._runner.prepared(first, key, call, params)
                 expected = first.multiply(prepared, params, rows[:1], True)
             except RuntimeError as error:
                 if out_of_memory(error) or exchange_for(error, self._exchanged) is not None:
@@ -351,9 +275,9 @@ class Products:
                 self.trials.refuse(first.name, error)
         self.trials.choices[len(rows)] = way.name
         if expected is not None and way.prepare == first.prepare:
-            result = self._in_chunks(way, prepared, params, rows)
+            result = self._runner.multiply(way, prepared, params, rows)
         else:
-            result = self._run(way, key, call, params, rows)
+            result = self._runner.run(way, key, call, params, rows)
         if expected is None:
             self._checked = True
             return result
@@ -361,7 +285,7 @@ class Products:
         try:
             if way.name == "linearize":  # a trace that spoils its own constants shows when it is run again
                 trace = way.prepare(call, params)
-                again = [self._in_chunks(way, trace, params, rows) for _ in range(2)][-1]
+                again = [self._runner.multiply(way, trace, params, rows) for _ in range(2)][-1]
             reason = ""
         except Exception as error:
             self.trials.refuse(way.name, error)
@@ -372,31 +296,6 @@ class Products:
             msg = f'`strategy` is "{way.name}", but {reason}. Use strategy="auto", or "{first.name}".'
             raise ValueError(msg)
         if (apart := self.trials.disagreement[way.name]) > tolerance(params.dtype):
-            self._noise = max(self._noise, apart)
+            self._runner.noise = max(self._runner.noise, apart)
         self._checked = True
         return result
-
-    def _check_admissible(self, way: Strategy, call: Call, params: Parameters) -> None:
-        if way.functional and not isinstance(call.model, Module):
-            msg = (
-                f'`strategy` is "{way.name}", which evaluates the loss at other tensors than the parameters; a closure '
-                'closes over its own. Use "graph", "graph-vmap" or "finite-difference", or give (model, loss, data).'
-            )
-            raise ValueError(msg)
-        if way.name == "compile" and (reason := cannot_compile(params.device)):
-            msg = f'`strategy` is "compile", but {reason}. Install one, or use strategy="auto".'
-            raise ValueError(msg)
-
-
-def _check_options(kind: str, names: tuple[Name, ...], strategy: Any, chunk: Any, memory: Any, microbatch: Any) -> None:
-    if strategy not in ("auto", *names):
-        what = f" for the {kind}" if strategy in NAMES else ""
-        msg = f"`strategy` must be one of {', '.join(map(repr, ('auto', *names)))}{what}, got {strategy!r}."
-        raise ValueError(msg)
-    for name, value in (("chunk", chunk), ("microbatch", microbatch)):
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            msg = f"`{name}` must be a positive integer or None, got {value!r}."
-            raise ValueError(msg)
-    if memory is not None and not memory >= 0:
-        msg = f"`memory` must be a number of bytes >= 0 or None, got {memory!r}."
-        raise ValueError(msg)

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from slq_torch._parameters import Parameters
 from slq_torch._passes import Call
@@ -72,8 +73,36 @@ class Recipe(Protocol):
         ...
 
 
-def cannot_compile(device: torch.device) -> str | None:
+def _cannot_compile(device: torch.device) -> str | None:
     """Say why torch.compile would fail here, None if nothing is known against it."""
     if device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
         return "no C++ compiler was found (g++ or clang++), which torch.compile needs on the CPU"
     return None
+
+
+def check_options(kind: str, names: tuple[Name, ...], strategy: Any, chunk: Any, memory: Any, microbatch: Any) -> None:
+    """Refuse options that mean nothing, and ways that this kind of matrix has not."""
+    if strategy not in ("auto", *names):
+        what = f" for the {kind}" if strategy in NAMES else ""
+        msg = f"`strategy` must be one of {', '.join(map(repr, ('auto', *names)))}{what}, got {strategy!r}."
+        raise ValueError(msg)
+    for name, value in (("chunk", chunk), ("microbatch", microbatch)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            msg = f"`{name}` must be a positive integer or None, got {value!r}."
+            raise ValueError(msg)
+    if memory is not None and not memory >= 0:
+        msg = f"`memory` must be a number of bytes >= 0 or None, got {memory!r}."
+        raise ValueError(msg)
+
+
+def check_admissible(way: Strategy, model: Any, device: torch.device) -> None:
+    """Refuse a way that cannot be gone with this model here."""
+    if way.functional and not isinstance(model, Module):
+        msg = (
+            f'`strategy` is "{way.name}", which evaluates the loss at other tensors than the parameters; a closure '
+            'closes over its own. Use "graph", "graph-vmap" or "finite-difference", or give (model, loss, data).'
+        )
+        raise ValueError(msg)
+    if way.name == "compile" and (reason := _cannot_compile(device)):
+        msg = f'`strategy` is "compile", but {reason}. Install one, or use strategy="auto".'
+        raise ValueError(msg)
