@@ -222,7 +222,7 @@ class Products:
                     result[j] = product[0]
                     times.append(clock.tick())
             except RuntimeError as error:
-                if out_of_memory(error) or exchange_for(error, self._exchanged) is not None:
+                if self._recoverable(error):
                     raise
                 refusal = refusal or error
                 self.trials.refuse(way.name, error)
@@ -238,9 +238,7 @@ class Products:
         way, held = self._ways["linearize"], self._runner.held
         try:
             push, size = self._runner.weighed(way, call, params)
-            self._runner.multiply(
-                way, push, params, rows
-            )  # a trace that spoils its own constants shows at the second run
+            self._runner.multiply(way, push, params, rows)  # what spoils its own constants shows when run again
         except Exception as error:
             self.trials.refuse("linearize", error)
             return
@@ -260,42 +258,49 @@ class Products:
             held.keep((way.prepare, key), call, push, size)
 
     def _check(self, way: Strategy, key: Any, call: Call, params: Parameters, rows: Tensor) -> Tensor:
-        """Multiply for the first time by the way that was asked for, and hold one column against another way."""
+        """Multiply for the first time by the way that was asked for, and hold one column against the first way."""
         check_admissible(way, call.model, params.device)
-        allowed = float(torch.finfo(params.dtype).eps) ** _ASKED_FOR
-        first = next(iter(self._ways.values()))
-        expected: Tensor | None = None
-        if way.noise is None:
-            try:
-                prepared, _ = self._runner.prepared(first, key, call, params)
-                expected = first.multiply(prepared, params, rows[:1], True)
-            except RuntimeError as error:
-                if out_of_memory(error) or exchange_for(error, self._exchanged) is not None:
-                    raise
-                self.trials.refuse(first.name, error)
         self.trials.choices[len(rows)] = way.name
-        if expected is not None and way.prepare == first.prepare:
-            result = self._runner.multiply(way, prepared, params, rows)
-        else:
-            result = self._runner.run(way, key, call, params, rows)
+        shared, expected = self._expected(way, key, call, params, rows[:1])
         if expected is None:
+            result = self._runner.run(way, key, call, params, rows)
             self._checked = True
             return result
-        again = result
+        same = way.prepare == next(iter(self._ways.values())).prepare
         try:
-            if way.name == "linearize":  # a trace that spoils its own constants shows when it is run again
-                trace = way.prepare(call, params)
-                again = [self._runner.multiply(way, trace, params, rows) for _ in range(2)][-1]
-            reason = ""
-        except Exception as error:
+            own = shared if same else self._runner.prepared(way, key, call, params)[0]
+            # A trace that spoils its own constants shows when it is run again.
+            results = [self._runner.multiply(way, own, params, rows) for _ in range(1 + (way.name == "linearize"))]
+        except RuntimeError as error:
+            if self._recoverable(error):
+                raise
             self.trials.refuse(way.name, error)
-            reason = f"its trace cannot be run again ({self.trials.reasons[way.name]})"
-        if not reason and not all(self.trials.agrees(way.name, r[:1], expected, allowed) for r in (result, again)):
-            reason = self.trials.reasons[way.name]
-        if reason:
-            msg = f'`strategy` is "{way.name}", but {reason}. Use strategy="auto", or "{first.name}".'
-            raise ValueError(msg)
-        if (apart := self.trials.disagreement[way.name]) > tolerance(params.dtype):
-            self._runner.noise = max(self._runner.noise, apart)
-        self._checked = True
-        return result
+        else:
+            allowed = float(torch.finfo(params.dtype).eps) ** _ASKED_FOR
+            if all(self.trials.agrees(way.name, result[:1], expected, allowed) for result in results):
+                if (apart := self.trials.disagreement[way.name]) > tolerance(params.dtype):
+                    self._runner.noise = max(self._runner.noise, apart)
+                self._checked = True
+                return results[0]
+        msg = f'`strategy` is "{way.name}", but {self.trials.reasons[way.name]}. Use strategy="auto".'
+        raise ValueError(msg)
+
+    def _expected(
+        self, way: Strategy, key: Any, call: Call, params: Parameters, row: Tensor
+    ) -> tuple[Any, Tensor | None]:
+        """Multiply one column by the first way; None where torch cannot, and for ways that measure their own noise."""
+        first = next(iter(self._ways.values()))
+        if way.noise is not None:
+            return None, None
+        try:
+            prepared, _ = self._runner.prepared(first, key, call, params)
+            return prepared, first.multiply(prepared, params, row, True)
+        except RuntimeError as error:
+            if self._recoverable(error):
+                raise
+            self.trials.refuse(first.name, error)
+            return None, None
+
+    def _recoverable(self, error: RuntimeError) -> bool:
+        """Whether less memory or other kernels may help."""
+        return out_of_memory(error) or exchange_for(error, self._exchanged) is not None

@@ -20,12 +20,9 @@ def test_every_strategy_gives_the_dense_hessian(strategy, build, kit):
     net, batch = kit.make(kit.networks[build]), kit.samples(5)
     H = slq_torch.hessian(net, kit.mean_loss, batch, strategy=strategy)
     X = kit.block(H.shape[0], 3)
-    if (strategy, build) == ("graph-vmap", "group norm"):
-        with pytest.raises(RuntimeError, match="size of tensor"):  # torch's rule for vmap is broken here
-            H.matmat(X)
-        return
-    if (strategy, build) == ("linearize", "group norm"):
-        with pytest.raises(ValueError, match=r'"linearize", but its trace cannot be run again.*Use strategy="auto"'):
+    if build == "group norm" and strategy in ("graph-vmap", "linearize"):
+        # torch's rule for vmap is broken here, and its trace spoils its own constants when it is run
+        with pytest.raises(ValueError, match=rf'"{strategy}", but torch refused: The size of tensor.*strategy="auto"'):
             H.matmat(X)
         return
     for _ in range(4):  # held from the third on
@@ -51,7 +48,7 @@ def test_a_trace_that_changes_when_it_is_run_again_is_refused(net, kit, monkeypa
 
     def fading(push, params, rows, keep):
         runs.append(1)
-        return _ways._pushed(push, params, rows, keep) * (1.0 if len(runs) < 3 else 1.01)
+        return _ways._pushed(push, params, rows, keep) * (1.0 if len(runs) < 2 else 1.01)
 
     ways = _ways.SecondDerivatives().ways()
     spoilt = tuple(dataclasses.replace(w, multiply=fading) if w.name == "linearize" else w for w in ways)
@@ -117,6 +114,26 @@ def test_closures_have_no_functional_form(strategy):
 
     with pytest.raises(ValueError, match="a closure closes over its own"):
         H @ torch.ones(2)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a compiler")
+def test_a_compiled_product_is_the_dense_one_and_what_cannot_be_compiled_is_refused(net, kit):
+    batch = kit.samples(5)
+    H = slq_torch.hessian(net, kit.mean_loss, batch, strategy="compile")
+    X = kit.block(H.shape[0], 2)
+    for _ in range(2):
+        kit.assert_close(H.matmat(X), kit.dense(net, kit.mean_loss, batch) @ X)
+    assert H.engine.disagreement["compile"] < 1e-12
+    assert H.product_bytes(2) is None
+
+    def breaking(model, batch):
+        torch._dynamo.graph_break()
+        return kit.mean_loss(model, batch)
+
+    H = slq_torch.hessian(net, breaking, batch, strategy="compile")
+    with pytest.raises(ValueError, match=r'`strategy` is "compile", but torch refused.*Use strategy="auto"'):
+        H.matmat(X)
 
 
 def test_without_a_compiler_compile_says_so(net, kit, monkeypatch):
