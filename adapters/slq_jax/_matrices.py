@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.experimental.sparse import BCOO, BCSR
 
 from slq._algebra import Linear
@@ -85,8 +86,8 @@ class MatrixOperator(Linear):
 def matrix(array: Any, /) -> MatrixOperator:
     """Wrap a symmetric JAX matrix, dense or sparse, as an operator on its device.
 
-    A dense array is used in place, without a copy; a sharded one stays sharded. A sparse one is rearranged on its
-    device: entries slot by slot for all rows, the excess of a few long rows beside them; about 1.5 times its memory.
+    A dense array is used in place, without a copy; a sharded one stays sharded. A sparse one is rearranged once, on
+    the host: entries slot by slot for all rows, the excess of a few long rows beside them; about as much memory again.
 
     Parameters
     ----------
@@ -144,10 +145,10 @@ def matrix(array: Any, /) -> MatrixOperator:
     if entries.n_batch or entries.n_dense:
         msg = f"`array` must have scalar entries and no batch dimensions, got {entries}."
         raise ValueError(msg)
-    entries = entries.sum_duplicates()
-    rows = _slots(entries.indices[:, 0], entries.indices[:, 1], _floating(entries.data), n)
+    placement = placement_of(("A",), (automatic(entries.data),), n)
+    rows = _slots(entries, n, placement.device)
     facts = {"kind": "matrix", "layout": type(array).__name__, "nonzeros": int(entries.nse)}
-    return MatrixOperator(rows, _sparse, n, placement_of(("A",), (rows.values,), n), facts)
+    return MatrixOperator(rows, _sparse, n, placement, facts)
 
 
 def _floating(values: jax.Array) -> jax.Array:
@@ -177,19 +178,23 @@ def _sparse(rows: Rows, X: jax.Array, placement: Placement) -> jax.Array:
     return placement.place(total.T).T
 
 
-def _slots(rows: jax.Array, columns: jax.Array, values: jax.Array, n: int) -> Rows:
-    """Arrange sorted entries: one more slot as long as enough rows have an entry for it."""
-    counts = jnp.bincount(rows, length=n)
-    longer = jnp.cumsum(jnp.bincount(counts)[::-1])[::-1]  # rows with at least so many entries
-    width = int(jnp.sum(longer[1:] * _SCATTER > n))
-    place = jnp.arange(rows.size) - (jnp.cumsum(counts) - counts)[rows]
+def _slots(entries: BCOO, n: int, device: Any) -> Rows:
+    """Arrange entries, on the host: one more slot as long as enough rows have an entry for it."""
+    dtype = np.float64 if _floating(entries.data).dtype == np.float64 else np.float32
+    indices, values = np.asarray(entries.indices), np.asarray(entries.data).astype(dtype)
+    kept = (indices < n).all(axis=1)  # indices beyond the matrix are padding
+    indices, values = indices[kept], values[kept]
+    order = np.lexsort(indices.T[::-1])
+    indices, values = indices[order], values[order]
+    new = np.append(True, np.any(np.diff(indices, axis=0) != 0, axis=1))[: len(values)]
+    (rows, columns), values = indices[new].T, np.add.reduceat(values, np.flatnonzero(new)) if len(values) else values
+    counts = np.bincount(rows, minlength=n)
+    longer = np.cumsum(np.bincount(counts)[::-1])[::-1]  # rows with at least so many entries
+    width = int(np.sum(longer[1:] * _SCATTER > n))
+    place = np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]
     inside = place < width
-    where = (place[inside], rows[inside])
-    slots = (width, n)
-    return Rows(
-        jnp.zeros(slots, dtype=columns.dtype).at[where].set(columns[inside]),
-        jnp.zeros(slots, dtype=values.dtype).at[where].set(values[inside]),
-        rows[~inside],
-        columns[~inside],
-        values[~inside],
-    )
+    slots = np.zeros((width, n), dtype=np.int32), np.zeros((width, n), dtype=dtype)
+    for slot, entry in zip(slots, (columns, values), strict=True):
+        slot[place[inside], rows[inside]] = entry[inside]
+    rest = (x[~inside] for x in (rows.astype(np.int32), columns.astype(np.int32), values))
+    return Rows(*(jax.device_put(x, device) for x in (*slots, *rest)))

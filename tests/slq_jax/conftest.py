@@ -1,9 +1,13 @@
 """Small networks as pytrees, and the dense Hessian that products are held against."""
 
+import os
 from importlib.util import find_spec
 from itertools import pairwise
 
 import pytest
+
+# Compiling takes most of the time of small tests. Set before JAX loads.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 if find_spec("jax") is None:
     collect_ignore_glob = ["test_*.py"]

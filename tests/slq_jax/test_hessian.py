@@ -27,11 +27,12 @@ def test_every_kind_of_network_has_the_hessian_that_jax_builds(network, kit):
 
 def test_the_cut_into_ragged_batches_does_not_matter(x64, kit):
     batch = kit.samples(11)
-    whole = kit.matrix(slq_jax.hessian(kit.loss, kit.params(), batch))
+    X = jnp.eye(37)[:, ::9]
+    whole = slq_jax.hessian(kit.loss, kit.params(), batch) @ X
 
     for loss in (kit.loss, kit.summed):
         H = slq_jax.hessian(loss, kit.params(), kit.cut(batch, 4, 4, 3))
-        kit.assert_close(kit.matrix(H), whole, rtol=1e-14)
+        kit.assert_close(H @ X, whole, rtol=1e-13)
         assert H.metadata["samples"] == 11
         assert H.metadata["batches"] == 3
         assert H.metadata["loss"] == pytest.approx(float(kit.loss(kit.params(), batch)), rel=1e-12)
@@ -195,11 +196,11 @@ def test_the_spectrum_is_that_of_the_dense_matrix(x64, kit):
     batch = kit.samples(20)
     H = slq_jax.hessian(kit.loss, kit.params(), batch)
 
-    found = slq.spectrum(H, probes=2, steps=37, rng=0)
-    by_numpy = slq.spectrum(kit.matrix(H), probes=2, steps=37, rng=0)
+    found = slq.spectrum(H, probes=2, steps=12, rng=0)
+    by_numpy = slq.spectrum(kit.dense(lambda p: kit.loss(p, batch), kit.params()), probes=2, steps=12, rng=0)
 
-    np.testing.assert_allclose(found.alpha[:, :20], by_numpy.alpha[:, :20], atol=1e-10)
-    np.testing.assert_allclose(found.nodes[0, -3:], np.linalg.eigvalsh(kit.matrix(H))[-3:], atol=1e-12)
+    np.testing.assert_allclose(found.nodes, by_numpy.nodes, atol=1e-10)
+    np.testing.assert_allclose(found.weights, by_numpy.weights, atol=1e-10)
     assert found.metadata["kind"] == "hessian"
 
 
@@ -210,4 +211,3 @@ def test_operators_add_up(x64, kit):
     rest = kit.matrix(H - G + 0.5)
 
     kit.assert_close(rest, kit.matrix(H) - kit.matrix(G) + 0.5 * np.eye(37))
-    assert slq.spectrum(H - G + 0.5, probes=1, steps=4, rng=0).products >= 4
