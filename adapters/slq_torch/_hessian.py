@@ -113,12 +113,13 @@ def hessian(
         The dtype of the sum over batches, e.g. ``torch.float64`` for float32 parameters and
         thousands of batches. Vectors keep the operator's dtype. By default that dtype.
     strategy : str, default "auto"
-        How columns are multiplied. "graph": double backward, one column after the other.
-        "graph-vmap": the same for all at once. "forward-over-reverse": forward mode through the
+        How columns are multiplied. "graph": double backward, one column after the other. "fused": the
+        same with our own formulas for convolutions, batch norm in eval mode and GELU, SiLU and softplus.
+        "graph-vmap": double backward for all at once. "forward-over-reverse": forward mode through the
         gradient, vmapped. "linearize": that, traced once per batch and replayed. "compile": that,
         through ``torch.compile``: minutes before the first product, for each number of columns and
         each shape of batches (see Notes). "finite-difference": central differences of two gradients,
-        for kernels without second derivative. "auto" times the first three on the first batch at
+        for kernels without second derivative. "auto" times the first four on the first batch at
         each new number of columns, "linearize" too once products have cost more than the trace will,
         and keeps the fastest that agrees with the double backward to rounding;
         `CurvatureOperator.engine` tells. What is asked for by name is held against the double

@@ -71,11 +71,15 @@ class Trials:
     def candidates(self, ways: Iterable[Strategy], width: int, *, functional: bool, held: bool) -> list[Strategy]:
         """List what could beat the reference at so many columns, by what is known from other trials.
 
-        One column at a time has nothing to gain from vmap, and where graphs are held nothing from a pass of its own.
+        One column at a time has nothing to gain from vmap, and where graphs are held nothing from what keeps none.
         """
         found = list[Strategy]()
         for way in ways:
-            if way.name in (self.reference, "linearize") or not way.eager or (width == 1 if way.vmapped else held):
+            if (
+                way.name in (self.reference, "linearize")
+                or not way.eager
+                or (width == 1 if way.vmapped else held and not way.held)
+            ):
                 continue
             if way.functional and not functional:
                 self.reasons[way.name] = "a closure is no function of its parameters"

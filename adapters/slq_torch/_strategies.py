@@ -15,7 +15,9 @@ from torch.nn import Module
 from slq_torch._parameters import Parameters
 from slq_torch._passes import Call
 
-Name = Literal["graph", "graph-vmap", "forward", "forward-over-reverse", "linearize", "compile", "finite-difference"]
+Name = Literal[
+    "graph", "fused", "graph-vmap", "forward", "forward-over-reverse", "linearize", "compile", "finite-difference"
+]
 Choice = Literal["auto"] | Name
 NAMES: tuple[Name, ...] = get_args(Name)
 # What vmap says of operations that it loops over, torch when it first loads its rules for dual numbers, and its tracer.

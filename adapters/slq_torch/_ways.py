@@ -14,6 +14,7 @@ from torch.func import jvp, vmap
 
 from slq_torch._differences import differences, measured_noise
 from slq_torch._forms import Form
+from slq_torch._formulas import Formulas
 from slq_torch._parameters import Parameters
 from slq_torch._passes import Call
 from slq_torch._pull import gradients, pull
@@ -29,9 +30,10 @@ class SecondDerivatives:
     facts: dict[str, Any] = {}  # noqa: RUF012 - nothing to tell, never written to
 
     def ways(self) -> tuple[Strategy, ...]:
-        """Double backward, forward over reverse in three forms, differences."""
+        """Double backward in three forms, forward over reverse in three, differences."""
         return (
             Strategy("graph", _graph, one_by_one, held=True),
+            Strategy("fused", _fused, _fused_one_by_one, held=True),
             Strategy("graph-vmap", _graph, at_once, held=True, vmapped=True),
             Strategy("forward-over-reverse", _bare, _forward, vmapped=True, functional=True),
             Strategy("linearize", _linearized, _pushed, held=True, vmapped=True, functional=True),
@@ -47,6 +49,16 @@ def _graph(call: Call, params: Parameters) -> Any:
 def one_by_one(grads: Any, params: Parameters, rows: Tensor, keep: bool) -> Tensor:
     """Pull columns through the graph of a gradient, one after the other."""
     return pull(grads, params, rows, keep=keep)
+
+
+def _fused(call: Call, params: Parameters) -> Any:
+    with Formulas():
+        return _graph(call, params)
+
+
+def _fused_one_by_one(grads: Any, params: Parameters, rows: Tensor, keep: bool) -> Tensor:
+    with Formulas():  # for what is checkpointed and computed again
+        return one_by_one(grads, params, rows, keep)
 
 
 def at_once(grads: Any, params: Parameters, rows: Tensor, keep: bool) -> Tensor:
