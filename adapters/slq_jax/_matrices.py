@@ -128,7 +128,7 @@ def matrix(array: Any, /) -> MatrixOperator:
         raise TypeError(msg)
     n = array.shape[0] if array.ndim else 0
     if array.ndim != 2 or array.shape != (n, n) or not n:
-        msg = f"`array` must be a square matrix of shape (n, n), n > 0, got shape {tuple(array.shape)}."
+        msg = f"`array` must be square and two-dimensional, (n, n) with n > 0, got shape {tuple(array.shape)}."
         raise ValueError(msg)
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         msg = (

@@ -84,7 +84,7 @@ def test_integers_become_float32_without_x64():
     ("array", "kind", "message"),
     [
         (np.eye(2), TypeError, "must be a JAX array, BCOO or BCSR, got ndarray"),
-        (jnp.ones((2, 3)), ValueError, r"square matrix .* got shape \(2, 3\)"),
+        (jnp.ones((2, 3)), ValueError, r"square and two-dimensional.* got shape \(2, 3\)"),
         (jnp.ones(2), ValueError, r"got shape \(2,\)"),
         (jnp.ones((0, 0)), ValueError, "n > 0"),
         (jnp.eye(2) * 1j, ValueError, "must be real, got complex64"),
