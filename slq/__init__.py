@@ -25,8 +25,20 @@ from slq._functions import (
     trace_inverse,
     von_neumann_entropy,
 )
+from slq._history import History
+from slq._history_file import HistoryFile
 from slq._lanczos import Tridiagonal, lanczos
 from slq._lockstep import spectra
+from slq._measurements import (
+    alignment,
+    gradient_concentration,
+    gradient_energy,
+    negative_mass,
+    outlier_ratio,
+    sharpness,
+    subspace_overlap,
+    trace_ratio,
+)
 from slq._operators import Operator, SymmetricOperator, as_operator
 from slq._outliers import Outliers
 from slq._plan import Plan, plan
@@ -47,6 +59,8 @@ __all__ = [
     "ErrorParts",
     "Estimate",
     "Finding",
+    "History",
+    "HistoryFile",
     "Operator",
     "Outliers",
     "Plan",
@@ -57,6 +71,7 @@ __all__ = [
     "Spectrum",
     "SymmetricOperator",
     "Tridiagonal",
+    "alignment",
     "apply",
     "as_operator",
     "check",
@@ -66,19 +81,26 @@ __all__ = [
     "estrada_index",
     "gallery",
     "gauss",
+    "gradient_concentration",
+    "gradient_energy",
     "heat_trace",
     "lanczos",
     "load",
     "local_density",
     "log_sum_exp",
     "logdet",
+    "negative_mass",
     "nuclear_norm",
+    "outlier_ratio",
     "plan",
     "plot",
     "schatten_norm",
+    "sharpness",
     "spectra",
     "spectrum",
+    "subspace_overlap",
     "trace",
     "trace_inverse",
+    "trace_ratio",
     "von_neumann_entropy",
 ]

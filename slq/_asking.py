@@ -1,22 +1,22 @@
-"""The verbs of the command `slq` that answer one question: the trace of a function, how far two results differ.
+"""The verbs of the command `slq` that answer one question: a trace, eigenvalues, how far two results differ.
 
 Like those in `_verbs`: a docstring is a help text, a signature the options, and the exit status comes back.
 """
 
 from __future__ import annotations
 
-import sys
+import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from slq._errors import RunError, SlqWarning
 from slq._estimates import Estimate
 from slq._functions import trace as trace_of
 from slq._report import estimate_as_json, estimates_as_json
 from slq._spectrum import Spectrum, load
-
-_Flag = Annotated[bool, Parameter(show_default=False)]
+from slq._terminal import Flag, note, result_file, say, tell, watched
 
 
 def trace(
@@ -31,9 +31,9 @@ def trace(
     seed: int | None = None,
     confidence: float = 0.95,
     max_products: int | None = None,
-    gram: _Flag = False,
-    symmetric_part: _Flag = False,
-    json: _Flag = False,
+    gram: Flag = False,
+    symmetric_part: Flag = False,
+    json: Flag = False,
 ) -> int:
     """Estimate the trace of a function of a matrix, such as its log-determinant.
 
@@ -75,11 +75,75 @@ def trace(
             operator, function, rtol, atol=atol, shift=shift, lower=lower, rng=seed, confidence=confidence,
             max_products=max_products,
         )  # fmt: skip
-    sys.stdout.write((estimate_as_json(found) if json else _told(found)) + "\n")
+    say(estimate_as_json(found) if json else _told(found))
     return 0
 
 
-def compare(first: Path, second: Path, /, *, json: _Flag = False) -> int:
+def eigs(
+    source: str,
+    /,
+    *,
+    k: Annotated[int, Parameter(name="-k")] = 6,
+    which: Literal["LM", "LA", "SA", "BE"] = "LM",
+    tol: float = 0.0,
+    seed: int | None = None,
+    max_products: int | None = None,
+    gram: Flag = False,
+    symmetric_part: Flag = False,
+    out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
+    json: Flag = False,
+) -> int:
+    """Compute eigenvalues at the ends of the spectrum, and verify that none was missed.
+
+    The exit status is 1 if any of them has not converged.
+
+    Parameters
+    ----------
+    source : str
+        As for `slq run`: a matrix file, or module:factory.
+    k : int
+        How many.
+    which : {"LM", "LA", "SA", "BE"}
+        Those of largest magnitude, the largest, the smallest, or half from each end.
+    tol : float
+        Residual relative to the value that counts as converged; 0 for as much as rounding allows.
+    seed : int
+        Makes the run repeatable.
+    max_products : int
+        Never multiply by more vectors than this.
+    gram : bool
+        Take A^T A, for squared singular values; A may be rectangular.
+    symmetric_part : bool
+        Take (A + A^T) / 2.
+    out : Path
+        Write values, residuals and vectors to this .npz file.
+    json : bool
+        Print one JSON object instead of the table.
+    """
+    import numpy as np
+
+    from slq._arrays import to_host
+    from slq._eigen import eigsh
+    from slq._sources import operator_from
+
+    target = None if out is None else result_file(source, out)
+    operator = operator_from(source, gram=gram, symmetric_part=symmetric_part)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SlqWarning)  # the result names them, and `_tell` shows them
+            pairs = eigsh(operator, k, which=which, tol=tol, rng=seed, max_products=max_products, progress=watched())
+    except RunError as error:
+        if error.partial is not None:
+            tell(error.partial, json)
+        raise
+    tell(pairs, json)
+    if target is not None:
+        np.savez(target, values=pairs.values, residuals=pairs.residuals, vectors=to_host(pairs.vectors))
+        note(f"written: {target}: values, residuals, vectors.")
+    return 0 if pairs.converged.all() else 1
+
+
+def compare(first: Path, second: Path, /, *, json: Flag = False) -> int:
     """Tell how far two results differ, and whether that is more than their errors.
 
     Parameters
@@ -106,7 +170,7 @@ def compare(first: Path, second: Path, /, *, json: _Flag = False) -> int:
     lines = [f"{name:<26}{found}" for name, found in rows.items()]
     differ = any(found.low > 0 for found in (rows["distance (Wasserstein)"], rows["distance (Kolmogorov)"]))
     lines.append("They differ by more than their errors." if differ else "They agree within their errors.")
-    sys.stdout.write((estimates_as_json(rows) if json else "\n".join(lines)) + "\n")
+    say(estimates_as_json(rows) if json else "\n".join(lines))
     return 0
 
 

@@ -23,8 +23,8 @@ CURVE = "slq spectrum"
 _COLOURS = ("#0072B2", "#D55E00"), ("#009E73", "#E69F00"), ("#CC79A7", "#8C3D6B"), ("#56B4E9", "#4D4D4D")
 # What is drawn reaches beyond the outermost nodes by this share of their distance.
 _MARGIN = 0.05
-# Inches that a label such as -10^-2 needs on the eigenvalue axis.
-_LABEL = 0.45
+# Inches that a label such as -10^-2 needs on the eigenvalue axis, across and upright.
+_LABEL, _LABEL_HEIGHT = 0.45, 0.22
 
 
 def axes_for(ax: Axes | None) -> tuple[Axes, int]:
@@ -85,6 +85,11 @@ def finish(axes: Axes, x: Floats, coordinate: Coordinate) -> Axes:
     axes.set_xlim(low, high)
     eigenvalue_ticks(axes, np.array([low, high]), coordinate, axes.bbox.width / axes.figure.dpi)
     axes.set_xlabel(eigenvalue_name(coordinate))
+    return legend(axes)
+
+
+def legend(axes: Axes) -> Axes:
+    """Show the legend, curves first, where anything has a label."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         order = sorted(range(len(handles)), key=lambda i: not hasattr(handles[i], "get_xdata"))  # curves come first
@@ -93,18 +98,28 @@ def finish(axes: Axes, x: Floats, coordinate: Coordinate) -> Axes:
     return axes
 
 
-def eigenvalue_ticks(axes: Axes, x: Floats, coordinate: Coordinate, inches: float) -> None:
-    """Put ticks on an asinh axis from x[0] to x[-1] that is so many inches wide."""
+def eigenvalue_ticks(
+    axes: Axes, x: Floats, coordinate: Coordinate, inches: float, axis: Literal["x", "y"] = "x"
+) -> None:
+    """Put ticks on an asinh axis from x[0] to x[-1] that is so many inches long."""
     if coordinate.scale == "asinh":
-        y = coordinate.forward(x[[0, -1]])
-        major, minor = _decades(x[0], x[-1], coordinate, float(y[1] - y[0]) * _LABEL / inches)
-        axes.set_xticks(major, [_power(tick) for tick in major])
-        axes.set_xticks(minor, minor=True)
+        y, label = coordinate.forward(x[[0, -1]]), _LABEL if axis == "x" else _LABEL_HEIGHT
+        major, minor = _decades(x[0], x[-1], coordinate, float(y[1] - y[0]) * label / inches)
+        put = axes.set_xticks if axis == "x" else axes.set_yticks
+        put(major, [_power(tick) for tick in major])
+        put(minor, minor=True)
 
 
 def eigenvalue_name(coordinate: Coordinate) -> str:
     """Return the label of the eigenvalue axis."""
     return "eigenvalue λ" if coordinate.scale == "linear" else f"eigenvalue λ  (s = {coordinate.unit:.2g})"
+
+
+def others(spectrum: Spectrum) -> Floats:
+    """Return the nodes that are no outliers."""
+    alive = spectrum.weights > 0
+    nodes, near = spectrum.nodes[alive], 2 * (spectrum.residuals[alive] + spectrum.noise)
+    return np.asarray(nodes[~np.any(np.abs(nodes[:, None] - spectrum.outliers.values) <= near[:, None], axis=1)])
 
 
 def bound_heights(axes: Axes, floor: float) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from slq._eigenpairs import Eigenpairs
 from slq._estimates import Estimate
+from slq._history import History
 from slq._outliers import Outliers
 from slq._spectrum import Spectrum
 
@@ -38,6 +39,18 @@ def estimate_as_json(found: Estimate) -> str:
 def estimates_as_json(found: dict[str, Estimate]) -> str:
     """Return named estimates as one JSON object."""
     return json.dumps(_finite({name: _whole(item) for name, item in found.items()}), indent=2, allow_nan=False)
+
+
+def history_as_json(history: History) -> str:
+    """Return steps, numbers and notes of a history as one JSON object."""
+    columns = {name: values.tolist() for name, values in {**history.scalars, **history.arrays}.items()}
+    told = {
+        "steps": history.steps.tolist(),
+        **columns,
+        "notes": list(history.notes),
+        "metadata": dict(history.metadata),
+    }
+    return json.dumps(_finite(told), indent=2, allow_nan=False, default=str)
 
 
 def figures(spectrum: Spectrum) -> dict[str, Any]:

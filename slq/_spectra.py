@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from slq._estimates import ErrorParts, Estimate, format_with_error
+from slq._measurements import negative_mass
 from slq._spectrum import Spectrum
 
 if TYPE_CHECKING:
@@ -100,7 +101,6 @@ def _padded(column: int, cell: str, width: int) -> str:
 
 def _row(name: str, s: Spectrum) -> dict[str, Any]:
     low, high = s.edges
-    below = s.count(-np.inf, -s.noise)
     first, last = float(s.nodes.min()), float(s.nodes.max())
     return {
         "name": name,
@@ -108,7 +108,7 @@ def _row(name: str, s: Spectrum) -> dict[str, Any]:
         "smallest": _edge(s, first, min(low, first), first + s.noise),
         "largest": _edge(s, last, last - s.noise, max(high, last)),
         "trace": s.trace(),
-        "negative": _share(below, s.n),
+        "negative": negative_mass(s),
         "outliers": round(float(s.outliers.multiplicities.sum())),
         "status": s.status,
     }
@@ -118,11 +118,6 @@ def _edge(s: Spectrum, value: float, low: float, high: float) -> Estimate:
     """Return an extreme eigenvalue: at least as far out as the outermost node, not beyond the certified edge."""
     parts = ErrorParts(0.0, max(value - low, high - value) - s.noise, s.noise)
     return Estimate(value, low, high, parts, s.confidence, "certified" if s.certified else "estimate")
-
-
-def _share(count: Estimate, n: int) -> Estimate:
-    parts = ErrorParts(*(part / n for part in (count.error.sampling, count.error.quadrature, count.error.numeric)))
-    return Estimate(count.value / n, count.low / n, count.high / n, parts, count.confidence, count.claim)
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

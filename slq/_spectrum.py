@@ -352,11 +352,7 @@ class Spectrum:
 
     def save(self, path: str | Path, /) -> Path:
         """Write the run to one .npz file (no pickle, metadata as JSON, atomically) and return its path."""
-        arrays = {name: getattr(self, name) for name in _store.ARRAYS}
-        facts = {
-            item.name: getattr(self, item.name) for item in fields(self) if item.init and item.name not in _store.ARRAYS
-        }
-        return _store.write(Path(path), arrays, facts)
+        return _store.write(Path(path), *self._parts())
 
     def plot(self, ax: Any = None, **style: Any) -> Any:
         """Draw the density on matplotlib axes and return them; see `slq.plot.density`."""
@@ -382,6 +378,12 @@ class Spectrum:
             self.projected,
             self.confidence,
         )
+
+    def _parts(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        """Return what makes up this spectrum: arrays, and facts that can be written as JSON."""
+        arrays = {name: getattr(self, name) for name in _store.ARRAYS}
+        names = [item.name for item in fields(self) if item.init and item.name not in arrays]
+        return arrays, {name: getattr(self, name) for name in names}
 
     def _shorter(self) -> Measure:
         """Return the measure from three quarters of the steps, to see how much the last quarter changed."""

@@ -10,7 +10,7 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 ARRAYS = ("alpha", "beta", "lengths", "overlaps", "groups", "deflated", "projected")
 _FORMAT = 1
-_KIND = "slq.Spectrum"
+SPECTRUM, HISTORY = "slq.Spectrum", "slq.History"
 # What reading a damaged archive raises, by where the damage is.
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -37,11 +37,12 @@ _DAMAGE = (
 _AS_TEXT = ("seed",)
 
 
-def write(path: Path, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> Path:
+def write(
+    path: Path, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any], *, kind: str = SPECTRUM
+) -> Path:
     """Write arrays and facts to `path`, which either stays as it was or becomes the complete new file."""
-    path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
-    texts = {name: str(value) if name in _AS_TEXT else value for name, value in facts.items()}
-    header = {"kind": _KIND, "format": _FORMAT, "facts": texts}
+    path = with_suffix(path)
+    header = {"kind": kind, "format": _FORMAT, "facts": texts(facts)}
     text = json.dumps(header, default=_plain)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -59,28 +60,59 @@ def write(path: Path, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str
 
 @contextmanager
 def read(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Give arrays and facts of a file that `write` made; errors that using them raises are told of the file."""
+    """Give arrays and facts of a spectrum that `write` made; errors that using them raises are told of the file."""
+    with opened(path, SPECTRUM, ARRAYS) as (arrays, facts):
+        yield {name: arrays[name] for name in ARRAYS}, restored(facts)
+
+
+@contextmanager
+def opened(path: Path, kind: str, names: Iterable[str] = ()) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Give arrays and facts of a file of one kind that holds these arrays at least."""
     arrays, header = _parts(path)
-    if not isinstance(header, dict) or header.get("kind") != _KIND:
+    found = header.get("kind") if isinstance(header, dict) else None
+    if found != kind and found in (SPECTRUM, HISTORY):
+        reader = {SPECTRUM: "slq.load", HISTORY: "slq.History.load"}[found]
+        msg = f"{path} holds a {found.removeprefix('slq.')}, not a {kind.removeprefix('slq.')}. Read it by {reader}."
+        raise ValueError(msg)
+    if found != kind:
         msg = f"{path} is an .npz file, but no result of slq. `slq run` takes matrices, `slq show` results."
         raise ValueError(msg)
     if isinstance(number := header.get("format"), int) and number > _FORMAT:
         msg = f"{path} has format {number}, this slq reads up to {_FORMAT}. Install a newer slq to read it."
         raise ValueError(msg)
-    if missing := set(ARRAYS) - set(arrays):
+    if missing := set(names) - set(arrays):
         msg = f"{path} lacks {', '.join(sorted(missing))}: it is damaged. Restore it or run again."
         raise ValueError(msg)
     try:
         if not isinstance(number, int):
             msg = "no format number"
             raise ValueError(msg)
-        facts: dict[str, Any] = {
-            name: int(value) if name in _AS_TEXT else value for name, value in header["facts"].items()
-        }
-        yield {name: arrays[name] for name in ARRAYS}, facts | {"warnings": tuple(facts["warnings"])}
+        yield arrays, header["facts"]
     except (AttributeError, KeyError, TypeError, IndexError, ValueError, ArithmeticError) as error:
         msg = f"{path} contradicts itself ({type(error).__name__}: {error}). Restore it or run again."
         raise ValueError(msg) from error
+
+
+def kind_of(path: Path) -> str | None:
+    """Return what kind of result a file holds, None where it is none."""
+    header = _parts(path)[1]
+    return header.get("kind") if isinstance(header, dict) else None
+
+
+def with_suffix(path: Path) -> Path:
+    """Return the path that `write` writes to."""
+    return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
+
+
+def texts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts of a spectrum with those as text that JSON would not keep."""
+    return {name: str(value) if name in _AS_TEXT else value for name, value in facts.items()}
+
+
+def restored(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts of a spectrum as they were before `texts` and JSON."""
+    plain = {name: int(value) if name in _AS_TEXT else value for name, value in facts.items()}
+    return plain | {"warnings": tuple(facts["warnings"])}
 
 
 def _parts(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Any]:

@@ -1,4 +1,4 @@
-"""Draw spectra with matplotlib: density, distribution function, outliers, small multiples.
+"""Draw spectra with matplotlib: density, distribution function, outliers, small multiples, evolution over steps.
 
 Every function takes `ax=None` (then it makes a figure) and returns the axes; `multiples` takes a whole figure. The data
 axis is in eigenvalues on every scale, so anything can be drawn on top. Nothing is computed here that a `Spectrum` would
@@ -14,18 +14,21 @@ import numpy as np
 import numpy.typing as npt
 
 from slq._arrays import Floats
-from slq._axes import CURVE, axes_for, bound_heights, colours, coordinate_on, finish, grid
+from slq._axes import CURVE, axes_for, bound_heights, colours, coordinate_on, finish, grid, others
 from slq._coordinate import Coordinate, Scale
 from slq._density import Density
 from slq._estimates import Band
+from slq._evolution import evolution
+from slq._history import History
 from slq._multiples import multiples
+from slq._over_steps import outliers_over_steps, overlap
 from slq._spectrum import Spectrum
 from slq._views import DensityKind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["cdf", "density", "multiples", "outliers"]
+__all__ = ["cdf", "density", "evolution", "multiples", "outliers", "overlap"]
 
 # Histogram of exact eigenvalues, zone that is not resolved.
 _EXACT, _SHADE = "0.78", "0.92"
@@ -173,15 +176,16 @@ def cdf(
     return finish(axes, points, coordinate)
 
 
-def outliers(spectrum: Spectrum, ax: Axes | None = None, **style: Any) -> Axes:
+def outliers(spectrum: Spectrum | History, ax: Axes | None = None, **style: Any) -> Axes:
     """Draw the eigenvalues that stand apart: where, how often each occurs, and how far off it can be at most.
 
     Error bars are residuals, mostly too small to see. A hollow marker means that the multiplicity is an estimate. The
-    shaded stretch holds all other eigenvalues.
+    shaded stretch holds all other eigenvalues. Of a History they are drawn over the steps, with 2 / learning rate
+    where it holds numbers called "lr", and with curves of the eigenvalues that it holds.
 
     Parameters
     ----------
-    spectrum : Spectrum
+    spectrum : Spectrum or History
         What to draw.
     ax : Axes, optional
         Where; by default in a new figure.
@@ -206,12 +210,14 @@ def outliers(spectrum: Spectrum, ax: Axes | None = None, **style: Any) -> Axes:
     >>> ax.get_ylabel()
     'multiplicity'
     """
+    if isinstance(spectrum, History):
+        return outliers_over_steps(spectrum, ax, **style)
     axes, rank = axes_for(ax)
     _, colour = colours(rank, style)
     coordinate, found = coordinate_on(axes, rank, spectrum, "auto"), spectrum.outliers
     if len(found) == 0:
         axes.text(0.5, 0.5, "none stands apart", transform=axes.transAxes, ha="center")
-    elif rank == 0 and (rest := _others(spectrum)).size:
+    elif rank == 0 and (rest := others(spectrum)).size:
         axes.axvspan(rest.min(), rest.max(), color=_SHADE, linewidth=0, label="all others", zorder=0)
     axes.vlines(found.values, 0.0, found.multiplicities, color=colour, linewidth=1.0)
     usual = {"fmt": "o", "color": colour, "label": _number(len(found)) or "_none", "markersize": 4, "capsize": 2}
@@ -303,13 +309,6 @@ def _stems(axes: Axes, spectrum: Spectrum, one: float, floor: float, colour: Any
         if multiplicity >= 1.5:
             text = f"{'' if exact else '≈'}×{multiplicity:.0f}"
             axes.annotate(text, (x, height), (0, 4), textcoords="offset points", ha="center", fontsize="x-small")
-
-
-def _others(spectrum: Spectrum) -> Floats:
-    """Return the nodes that are no outliers."""
-    alive = spectrum.weights > 0
-    nodes, near = spectrum.nodes[alive], 2 * (spectrum.residuals[alive] + spectrum.noise)
-    return np.asarray(nodes[~np.any(np.abs(nodes[:, None] - spectrum.outliers.values) <= near[:, None], axis=1)])
 
 
 def _number(outliers: int) -> str:

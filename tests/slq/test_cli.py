@@ -19,7 +19,7 @@ from slq import _cli, _environment
 
 pytest.importorskip("cyclopts")
 
-VERBS = ["demo", "run", "trace", "eigs", "show", "compare", "plot", "info"]
+VERBS = ["demo", "run", "trace", "eigs", "show", "compare", "plot", "report", "info"]
 GRID = sp.kronsum(*[sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(12, 12))] * 2, format="csr")
 
 FACTORIES = """
@@ -558,9 +558,9 @@ def test_plot_draws_several_results_over_each_other_by_their_names(cli, result, 
 
 
 def test_a_missing_matplotlib_is_one_line_of_advice(refused, monkeypatch):
-    from slq import _verbs
+    from slq import _drawing
 
-    monkeypatch.setattr(_verbs, "find_spec", lambda name: None)
+    monkeypatch.setattr(_drawing, "find_spec", lambda name: None)
 
     assert refused("plot", "x.npz") == "slq: `slq plot` needs matplotlib: python -m pip install 'slq[plot]'\n"
 
