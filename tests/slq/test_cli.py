@@ -557,6 +557,46 @@ def test_plot_draws_several_results_over_each_other_by_their_names(cli, result, 
     assert [label for label in labels if "band" not in label and "outlier" not in label] == ["before", "after"]
 
 
+@pytest.fixture
+def history(folder):
+    operator, _ = slq.gallery.spiked(100)
+    found = slq.History()
+    for step in range(3):
+        s = slq.spectrum(operator, probes=1, steps=15, rng=step)
+        found = found.append(step, s, gradient_concentration=0.5)
+    return found.save("history.npz").name
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [((), ""), (("--kind", "evolution"), ""), (("--kind", "ridge"), ".ridge"), (("--kind", "overlap"), ".overlap")],
+    ids=["default", "evolution", "ridge", "overlap"],
+)
+def test_a_history_is_drawn_as_its_evolution(cli, history, folder, kind, name):
+    pytest.importorskip("matplotlib")
+
+    assert cli("plot", history, *kind) == (0, f"history{name}.png\n", "")
+    assert (folder / f"history{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_history_is_shown_and_reported(cli, history, folder):
+    pytest.importorskip("matplotlib")
+
+    assert "History of 3 records" in cli("show", history)[1]
+    assert json.loads(cli("show", history, "--json")[1])["steps"] == [0, 1, 2]
+    assert cli("report", history) == (0, "history.html\n", "")
+    assert "</html>" in (folder / "history.html").read_text()
+
+
+def test_kinds_of_pictures_and_results_that_do_not_go_together_are_refused(refused, history, result):
+    pytest.importorskip("matplotlib")
+
+    assert "holds a history: evolution, ridge, outliers, overlap" in refused("plot", history, "--kind", "cdf")
+    assert "holds a spectrum: density, cdf, outliers" in refused("plot", result, "--kind", "ridge")
+    assert "Draw it alone" in refused("plot", history, result)
+    assert "holds a Spectrum, not a History" in refused("report", result)
+
+
 def test_a_missing_matplotlib_is_one_line_of_advice(refused, monkeypatch):
     from slq import _drawing
 

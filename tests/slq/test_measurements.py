@@ -1,0 +1,71 @@
+"""Measurements of papers against their definitions on small dense matrices."""
+
+import numpy as np
+import pytest
+
+import slq
+
+RNG = np.random.default_rng(0)
+A = RNG.standard_normal((30, 30))
+A = A + A.T
+B = RNG.standard_normal((30, 30))
+B = B + B.T
+VALUES, VECTORS = np.linalg.eigh(A)
+G = RNG.standard_normal(30)
+
+
+def test_concentration_and_overlap_are_what_projectors_say():
+    V, W = VECTORS[:, -4:], VECTORS[:, -6:-2]
+    P, Q = V @ V.T, W @ W.T
+
+    assert slq.gradient_concentration(G, V) == pytest.approx(G @ P @ G / (G @ G))
+    assert slq.subspace_overlap(V, W) == pytest.approx(np.trace(P @ Q) / 4)
+    assert slq.subspace_overlap(V, V[:, :1]) == pytest.approx(0.5)
+    assert np.isnan(slq.gradient_concentration(0 * G, V))
+
+
+def test_energy_has_the_moments_of_the_gradient():
+    rule = slq.gradient_energy(A, G, steps=8)
+    v = G / np.linalg.norm(G)
+
+    for power in range(16):
+        moment = v @ np.linalg.matrix_power(A, power) @ v
+        assert rule.weights[0] @ rule.nodes[0] ** power == pytest.approx(moment, rel=1e-9)
+
+
+def test_ratios_and_shares_are_those_of_the_eigenvalues():
+    s = slq.spectrum(A, rng=0)  # small enough for all columns
+
+    assert slq.negative_mass(s).value == pytest.approx(np.mean(VALUES < 0))
+    ratio = slq.trace_ratio(s)
+    assert ratio.low <= np.trace(A) / np.linalg.norm(A) <= ratio.high
+    assert slq.outlier_ratio(VALUES, 3) == pytest.approx(VALUES[-1] / VALUES[-3])
+    assert np.isnan(slq.outlier_ratio(VALUES, 30))
+    assert slq.sharpness(VALUES[-1], 0.1) == pytest.approx(0.05 * VALUES[-1])
+
+
+def test_alignment_covers_the_cosine_nineteen_times_of_twenty():
+    exact = np.sum(A * B) / np.linalg.norm(A) / np.linalg.norm(B)
+    found = [slq.alignment(A, B, probes=24, rng=seed) for seed in range(200)]
+
+    assert np.mean([e.low <= exact <= e.high for e in found]) == pytest.approx(0.95, abs=0.04)
+    assert slq.alignment(A, -2 * A, rng=0).value == pytest.approx(-1)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: slq.gradient_concentration(G, 2 * VECTORS), "`vectors` must be orthonormal"),
+        (lambda: slq.gradient_concentration(G[:3], VECTORS), r"`gradient` must have shape \(30,\)"),
+        (lambda: slq.subspace_overlap(G, VECTORS), r"`first` must be a block \(n, k\)"),
+        (lambda: slq.subspace_overlap(VECTORS, np.eye(3)), "as many rows, got 30 and 3"),
+        (lambda: slq.outlier_ratio([1.0], 2), "`k` must lie between 1 and the 1"),
+        (lambda: slq.sharpness(1.0, 0.0), "`learning_rate` must be positive, got 0"),
+        (lambda: slq.alignment(A, np.eye(3)), "must have one size, got 30 and 3"),
+        (lambda: slq.alignment(A, B, probes=1), "`probes` must be at least 2"),
+    ],
+    ids=["orthonormal", "gradient", "block", "rows", "k", "rate", "size", "probes"],
+)
+def test_mistakes_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
