@@ -2,9 +2,9 @@
 The spectrum of the Hessian through a training
 ==============================================
 
-A network learns the digits of scikit-learn by gradient descent. Meanwhile a recorder takes the spectrum of its Hessian, its
-largest eigenpairs and where the gradient lies; the training does not notice. Large eigenvalues leave the bulk, one less
-than there are classes, and most of the gradient comes to lie in their few directions.
+A network learns the digits of scikit-learn by gradient descent. Meanwhile a recorder takes the spectrum of its Hessian,
+its largest eigenpairs and where the gradient lies; the training does not notice. Large eigenvalues leave the bulk,
+about as many as there are classes, and most of the gradient comes to lie in their few directions.
 """
 
 # %%

@@ -53,14 +53,22 @@ def loss_slice(
 
     Parameters
     ----------
-    model, loss, data, params, mode
-        As for `hessian`.
+    model : Module
+        The network.
+    loss : callable
+        ``loss(model, batch)``, as for `hessian`.
+    data : object
+        One batch, a list of batches or a DataLoader.
     directions : Tensor, shape (n,) or (n, 1) or (n, 2), or sequence of one or two of shape (n,)
         For example columns of `slq.eigsh(...).vectors`, or random ones.
     radius : float, default 1.0
         Distances go from minus to plus this.
     points : int, default 21
         Per direction; an odd number has the parameters themselves in the middle.
+    params : str, tensor, iterable of these, Module or callable, optional
+        Which parameters are moved, as for `hessian`. By default all that require grad.
+    mode : {"as-is", "eval", "train"}, default "as-is"
+        The mode in which the model is run.
 
     Returns
     -------
@@ -104,16 +112,14 @@ def loss_slice(
     found = np.empty((points,) * len(lines))
     try:
         for index in np.ndindex(found.shape):
-            with torch.no_grad():
-                for k, (tensor, origin) in enumerate(zip(chosen.tensors, saved, strict=True)):
-                    tensor.copy_(origin)
-                    for i, move in zip(index, moves, strict=True):
-                        tensor.add_(move[k][0], alpha=float(at[i]))
+            for k, (tensor, origin) in enumerate(zip(chosen.tensors, saved, strict=True)):
+                tensor.data.copy_(origin)  # .data: graphs that others hold stay valid, as all is put back
+                for i, move in zip(index, moves, strict=True):
+                    tensor.data.add_(move[k][0], alpha=float(at[i]))
             found[index] = mean_loss(passes)
     finally:
-        with torch.no_grad():
-            for tensor, origin in zip(chosen.tensors, saved, strict=True):
-                tensor.copy_(origin)
+        for tensor, origin in zip(chosen.tensors, saved, strict=True):
+            tensor.data.copy_(origin)
     return Slice(at, found)
 
 

@@ -194,6 +194,7 @@ def test_a_slice_along_an_eigenvector_curves_as_its_eigenvalue(data):
     assert plane.loss[2, 2] == line.loss[1]
     assert np.unravel_index(plane.loss.argmax(), (5, 5)) != (2, 2)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    assert torch.allclose(H @ vectors[:, -1], values[-1] * vectors[:, -1])  # the graphs that H holds are still good
 
 
 @pytest.mark.parametrize(
