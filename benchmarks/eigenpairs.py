@@ -29,7 +29,7 @@ GALLERY: dict[str, Callable[[], Any]] = {
     "clustered": lambda: slq.gallery.clustered(1000),
     "Marchenko-Pastur": lambda: slq.gallery.marchenko_pastur(2000),
     "semicircle": lambda: slq.gallery.semicircle(2000),
-    "graded": lambda: slq.gallery.graded(1000, smallest=1e-4),
+    "graded": lambda: slq.gallery.graded(1000, smallest=1e-2),
 }
 ENDS = ("LA", "SA", "BE", "LM")
 
