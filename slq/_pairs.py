@@ -91,7 +91,7 @@ def findings(inferred: Pairs, true: Pairs, asymmetry: float, norm: float, suspic
             f"the operator is not symmetric: |u^T A v - v^T A u| reached {asymmetry / norm:.1g} |A|. The result is "
             "neither its eigenvalues nor its singular values. Pass (A + A^T) / 2, or A^T A for singular values.",
         )
-    if np.any(true.residuals > np.maximum(10 * inferred.residuals, suspicious)):
+    if true.residuals.max() > max(10 * inferred.residuals.max(), suspicious):  # single ones mix in equal values
         return (
             f"the operator drifts: residuals of {true.residuals.max() / norm:.1g} |A| were measured where the "
             f"recurrence had {inferred.residuals.max() / norm:.1g} |A|. Common causes: another mini-batch at every "
