@@ -92,12 +92,12 @@ def test_the_hypercube_keeps_all_its_copies():
     assert pairs.converged.all()
 
 
-def test_what_is_said_about_the_rest_is_true_as_often_as_promised():
+def test_all_others_lie_where_the_result_says():
     operator, law = slq.gallery.laplacian_2d(12, 13)
     exact = np.sort(np.repeat(law.values, law.multiplicities))
-    said = [slq.eigsh(operator, 3, which="LA", confidence=0.8, rng=seed) for seed in range(40)]
+    said = [slq.eigsh(operator, 3, which="LA", rng=seed) for seed in range(10)]
 
-    assert np.mean([pairs.rest[1] >= exact[-4] for pairs in said]) >= 0.8
+    assert all(pairs.rest[1] >= exact[-4] for pairs in said)
     assert all(pairs.rest[1] < exact[-3] for pairs in said if pairs.verified)
 
 
