@@ -110,3 +110,34 @@ def test_a_probe_has_the_same_bits_in_every_batch(case):
     alone = kernels.coefficients(cupy.asarray(w[2:]), cupy.asarray(block[2:]), 16).get()
 
     np.testing.assert_array_equal(together[2:], alone)
+
+
+BAD = """extern "C" __global__ void bad(double *x, int n)
+{ if (threadIdx.x < n) __syncthreads(); x[threadIdx.x] = n; }"""
+
+
+def test_that_a_barrier_which_some_threads_miss_would_be_noticed(on_host):
+    bad = on_host.cupy.RawModule(code=BAD).get_function("bad")
+    x = on_host.cupy.asarray(np.zeros(64))
+    bad((1, 1), (64,), (x, np.int32(64)))
+
+    assert (x.get() == 64).all()
+    with pytest.raises(AssertionError, match="not all threads reached a barrier"):
+        bad((1, 1), (64,), (x, np.int32(40)))
+
+
+@pytest.mark.parametrize("wrong", ["float32 array", "strided array", "int64 number", "Python number", "too few"])
+def test_that_an_argument_of_another_kind_would_be_noticed(on_host, wrong):
+    bad = on_host.cupy.RawModule(code=BAD).get_function("bad")
+    x, n = np.zeros(64), np.int32(64)
+    arguments = {
+        "float32 array": (x.astype("float32"), n),
+        "strided array": (np.zeros((64, 2))[:, 0], n),
+        "int64 number": (x, np.int64(64)),
+        "Python number": (x, 64),
+        "too few": (x,),
+    }[wrong]
+    first = on_host.cupy.asarray(x)
+    first._data = arguments[0]
+    with pytest.raises(AssertionError):
+        bad((1, 1), (64,), (first, *arguments[1:]))
