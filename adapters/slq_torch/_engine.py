@@ -177,7 +177,7 @@ class Products:
         first, prepared, building, result = self._reference(key, call, params, rows, clock)
         held = self._runner.room
         functional = isinstance(call.model, Module)
-        for way in trials.candidates(self._ways.values(), width, functional=functional, held=held):
+        for way in trials.candidates(self._ways.values(), width, functional=functional):
             if way.vmapped and self._runner.columns(way, width) < min(width, 2):
                 trials.reasons[way.name] = "one column would fill the memory"
                 continue
@@ -208,7 +208,7 @@ class Products:
         """Multiply by the first way that torch can take, and time it: its time once made, and the time to make it."""
         refusal: RuntimeError | None = None
         for way in self._ways.values():
-            if way.vmapped or not way.eager:
+            if way.vmapped or not way.eager or way.name == "linearize":
                 continue
             try:
                 clock.tick()

@@ -86,7 +86,8 @@ def ggn(
     strategy : {"auto", "graph", "graph-vmap", "forward", "forward-over-reverse", "linearize"}, default "auto"
         How J v is computed. "graph": from the graph of :math:`J^T u`, one column after the other. "graph-vmap": the
         same for all at once. "forward": dual numbers, one column after the other. "forward-over-reverse": the same
-        for all at once. "linearize": that, traced once per batch and replayed. "auto" chooses as `hessian` does.
+        for all at once. "linearize": traced once per batch and replayed, one column after the other. "auto" chooses
+        as `hessian` does.
     chunk, memory, microbatch : int, float, int, optional
         As for `hessian`.
 

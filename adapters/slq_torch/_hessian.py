@@ -116,8 +116,9 @@ def hessian(
         How columns are multiplied. "graph": double backward, one column after the other. "fused": the
         same with our own formulas for convolutions, batch norm in eval mode and GELU, SiLU and softplus.
         "graph-vmap": double backward for all at once. "forward-over-reverse": forward mode through the
-        gradient, vmapped. "linearize": that, traced once per batch and replayed. "compile": that,
-        through ``torch.compile``: minutes before the first product, for each number of columns and
+        gradient, vmapped. "linearize": forward mode, traced once per batch and replayed for one column
+        after the other. "compile": "forward-over-reverse" through ``torch.compile``: minutes before
+        the first product, for each number of columns and
         each shape of batches (see Notes). "finite-difference": central differences of two gradients,
         for kernels without second derivative. "auto" times the first four on the first batch at
         each new number of columns, "linearize" too once products have cost more than the trace will,

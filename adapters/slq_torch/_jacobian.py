@@ -83,7 +83,7 @@ class Sandwich:
             Strategy("graph-vmap", self._graph, _backward_all, held=True, vmapped=True),
             Strategy("forward", source, _forward, held=True, functional=True),
             Strategy("forward-over-reverse", source, _forward_all, held=True, vmapped=True, functional=True),
-            Strategy("linearize", self._linearized, _pushed, held=True, vmapped=True, functional=True),
+            Strategy("linearize", self._linearized, _pushed, held=True, functional=True),
         )
 
     def _graph(self, call: Call, params: Parameters) -> tuple[Factors, "Transposed"]:
@@ -180,14 +180,13 @@ def _forward_all(factors: Factors, params: Parameters, rows: Tensor, keep: bool)
 def _pushed(prepared: tuple[Factors, Callable[..., Any]], params: Parameters, rows: Tensor, keep: bool) -> Tensor:
     factors, push = prepared
     columns = params.split(rows)
-    with quiet(KNOWN):
-        if len(rows) == 1:
-            with torch.no_grad():
-                tangents = list(push(*(c[0] for c in columns)))
-            return _pulled_each(factors, lambda _: tangents, 1, params)
+
+    def tangent(j: int) -> list[Tensor]:
         with torch.no_grad():
-            pushed = torch.vmap(push)(*columns)
-        return _pulled_all(factors, pushed, params)
+            return list(push(*(c[j] for c in columns)))
+
+    with quiet(KNOWN):
+        return _pulled_each(factors, tangent, len(rows), params)
 
 
 def _pulled_each(factors: Factors, tangent: Callable[[int], Tensors], width: int, params: Parameters) -> Tensor:

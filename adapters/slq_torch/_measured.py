@@ -68,18 +68,14 @@ class Trials:
         self.choices.clear()
         self.reasons.clear()
 
-    def candidates(self, ways: Iterable[Strategy], width: int, *, functional: bool, held: bool) -> list[Strategy]:
+    def candidates(self, ways: Iterable[Strategy], width: int, *, functional: bool) -> list[Strategy]:
         """List what could beat the reference at so many columns, by what is known from other trials.
 
-        One column at a time has nothing to gain from vmap, and where graphs are held nothing from what keeps none.
+        One column has nothing to gain from vmap, and a trace is tried later, when it can pay.
         """
         found = list[Strategy]()
         for way in ways:
-            if (
-                way.name in (self.reference, "linearize")
-                or not way.eager
-                or (width == 1 if way.vmapped else held and not way.held)
-            ):
+            if way.name in (self.reference, "linearize") or not way.eager or (way.vmapped and width == 1):
                 continue
             if way.functional and not functional:
                 self.reasons[way.name] = "a closure is no function of its parameters"

@@ -36,7 +36,7 @@ class SecondDerivatives:
             Strategy("fused", _fused, _fused_one_by_one, held=True),
             Strategy("graph-vmap", _graph, at_once, held=True, vmapped=True),
             Strategy("forward-over-reverse", _bare, _forward, vmapped=True, functional=True),
-            Strategy("linearize", _linearized, _pushed, held=True, vmapped=True, functional=True),
+            Strategy("linearize", _linearized, _pushed, held=True, functional=True),
             Strategy("compile", _bare, _Compiled(), vmapped=True, functional=True, eager=False),
             Strategy("finite-difference", _bare, _differenced, eager=False, noise=measured_noise),
         )
@@ -107,10 +107,11 @@ def _linearized(call: Call, params: Parameters) -> Callable[..., Any]:
 
 def _pushed(push: Callable[..., Any], params: Parameters, rows: Tensor, keep: bool) -> Tensor:
     pieces = params.split(rows)
+    result = torch.empty(len(rows), params.size, dtype=params.dtype, device=params.device)
     with torch.no_grad(), quiet(KNOWN):
-        if len(rows) == 1:
-            return params.join([p[None] for p in push(*(piece[0] for piece in pieces))], (1,))
-        return params.join(vmap(push, randomness="same")(*pieces), (len(rows),))
+        for j in range(len(rows)):
+            params.join(push(*(piece[j] for piece in pieces)), out=result[j])
+    return result
 
 
 class _Compiled:

@@ -25,7 +25,7 @@ def way(name, **facts):
 
 GRAPH, VMAP = way("graph"), way("graph-vmap", vmapped=True)
 FORWARD = way("forward-over-reverse", vmapped=True, functional=True)
-LINEARIZE = way("linearize", vmapped=True, functional=True)
+LINEARIZE = way("linearize", functional=True)
 
 
 def attempt(trials, candidate, *seconds, result=1.0, extra=0.0, width=4):
@@ -91,7 +91,7 @@ def test_ways_without_hope_are_not_run_again():
     trials.begin("graph", 9, 4.0)
     ways = (GRAPH, VMAP, FORWARD, LINEARIZE)
 
-    assert trials.candidates(ways, 9, functional=True, held=True) == [FORWARD]
+    assert trials.candidates(ways, 9, functional=True) == [FORWARD]
     assert attempt(trials, FORWARD, 0.1, width=9) == 0
     assert trials.reasons["forward-over-reverse"] == "vmap is slow on this model"
 
@@ -101,16 +101,15 @@ def test_short_products_do_not_pay_for_the_first_use_of_forward_mode():
     assert attempt(trials, FORWARD, 0.001) == 0
     assert trials.reasons["forward-over-reverse"] == _measured._SHORT
     trials.begin("graph", 100, 1.0)  # longer ones do
-    assert trials.candidates((GRAPH, FORWARD), 100, functional=True, held=True) == [FORWARD]
+    assert trials.candidates((GRAPH, FORWARD), 100, functional=True) == [FORWARD]
 
 
-def test_one_column_is_tried_otherwise_only_where_no_graph_is_held():
+def test_one_column_gains_nothing_from_vmap():
     forward = way("forward", functional=True)
     trials = begun(width=1)
 
-    assert trials.candidates((GRAPH, VMAP, forward), 1, functional=True, held=True) == []
-    assert trials.candidates((GRAPH, VMAP, forward), 1, functional=True, held=False) == [forward]
-    assert trials.candidates((GRAPH, VMAP, forward), 3, functional=False, held=False) == [VMAP]
+    assert trials.candidates((GRAPH, VMAP, forward, LINEARIZE), 1, functional=True) == [forward]
+    assert trials.candidates((GRAPH, VMAP, forward, LINEARIZE), 3, functional=False) == [VMAP]
     assert trials.reasons["forward"] == "a closure is no function of its parameters"
 
 
