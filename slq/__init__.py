@@ -27,6 +27,7 @@ from slq._functions import (
 )
 from slq._history import History
 from slq._history_file import HistoryFile
+from slq._krylov_aware import diagonal, krylov_aware_trace, xdiag
 from slq._lanczos import Tridiagonal, lanczos
 from slq._lockstep import spectra
 from slq._measurements import (
@@ -45,6 +46,7 @@ from slq._plan import Plan, plan
 from slq._quadrature import Rule, gauss
 from slq._spectra import Spectra
 from slq._spectrum import Spectrum, load
+from slq._traces import hutchinson, hutchpp, xnystrace, xtrace
 from slq._views import local_density
 
 __version__ = _version("slq")
@@ -75,6 +77,7 @@ __all__ = [
     "apply",
     "as_operator",
     "check",
+    "diagonal",
     "effective_dimension",
     "eigsh",
     "estimate",
@@ -84,6 +87,9 @@ __all__ = [
     "gradient_concentration",
     "gradient_energy",
     "heat_trace",
+    "hutchinson",
+    "hutchpp",
+    "krylov_aware_trace",
     "lanczos",
     "load",
     "local_density",
@@ -103,4 +109,7 @@ __all__ = [
     "trace_inverse",
     "trace_ratio",
     "von_neumann_entropy",
+    "xdiag",
+    "xnystrace",
+    "xtrace",
 ]
