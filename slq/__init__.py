@@ -6,28 +6,17 @@ from slq import gallery, plot
 from slq._apply import Applied, apply
 from slq._budget import ErrorBudget
 from slq._density import Density
+from slq._diagonals import diagonal, xdiag
 from slq._doctor import Diagnosis, Finding, check
 from slq._driver import spectrum
 from slq._eigen import eigsh
 from slq._eigenpairs import Eigenpairs
 from slq._errors import RunError, SlqWarning
 from slq._estimates import Band, ErrorParts, Estimate
-from slq._functions import (
-    effective_dimension,
-    estimate,
-    estrada_index,
-    heat_trace,
-    log_sum_exp,
-    logdet,
-    nuclear_norm,
-    schatten_norm,
-    trace,
-    trace_inverse,
-    von_neumann_entropy,
-)
+from slq._functions import estimate, logdet, trace, trace_inverse
 from slq._history import History
 from slq._history_file import HistoryFile
-from slq._krylov_aware import diagonal, krylov_aware_trace, xdiag
+from slq._krylov_aware import krylov_aware_trace
 from slq._lanczos import Tridiagonal, lanczos
 from slq._lockstep import spectra
 from slq._measurements import (
@@ -44,6 +33,15 @@ from slq._operators import Operator, SymmetricOperator, as_operator
 from slq._outliers import Outliers
 from slq._plan import Plan, plan
 from slq._quadrature import Rule, gauss
+from slq._quantities import (
+    effective_dimension,
+    estrada_index,
+    heat_trace,
+    log_sum_exp,
+    nuclear_norm,
+    schatten_norm,
+    von_neumann_entropy,
+)
 from slq._spectra import Spectra
 from slq._spectrum import Spectrum, load
 from slq._traces import hutchinson, hutchpp, xnystrace, xtrace

@@ -10,6 +10,7 @@ import numpy as np
 
 from slq._arrays import Array, Floats
 from slq._blocks import Blocks
+from slq._errors import DomainError
 from slq._integrands import Integrand
 from slq._sketch import require_symmetric
 
@@ -74,3 +75,15 @@ class BlockKrylov:
     def basis(self, steps: int) -> Array:
         """Return the basis vectors of the first steps."""
         return self.Q[:, : sum(self.sizes[:-1][:steps])]
+
+
+def require_defined(H: Floats, integrand: Integrand, epsilon: float) -> None:
+    """Refuse a function that is undefined at an eigenvalue of a projection, hence somewhere on the spectrum."""
+    values = np.linalg.eigvalsh(H)
+    slack = 8 * epsilon * float(np.max(np.abs(values)))
+    if values[0] <= integrand.above + (-slack if integrand.closed else slack):
+        msg = (
+            f"`{integrand.name}` needs eigenvalues above {integrand.above:g}, but one is at most {values[0]:.6g} "
+            "(certain, to rounding). Shift A, or check its sign."
+        )
+        raise DomainError(msg)

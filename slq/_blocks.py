@@ -105,3 +105,12 @@ class Blocks:
             if not kept.any():
                 break
         return rest
+
+
+def require_counts(*, least: dict[str, int] | None = None, **counts: int) -> None:
+    """Refuse what is no integer of at least 1, or of at least what `least` says."""
+    for name, value in counts.items():
+        lowest = (least or {}).get(name, 1)
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < lowest:
+            msg = f"`{name}` must be an integer of at least {lowest}, got {value!r}."
+            raise ValueError(msg)
