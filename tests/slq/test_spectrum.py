@@ -142,4 +142,4 @@ def test_bad_questions_say_what_is_allowed(bulk):
     with pytest.raises(ValueError, match="width"):
         s.density(width=0.0)
     with pytest.raises(ValueError, match="kind"):
-        s.density(kind="kpm")
+        s.density(kind="kde")
