@@ -18,6 +18,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from slq import _threads
+
 _PACKAGES = ("slq", "numpy", "scipy", "numba", "imate", "scikit-primate")
 
 
@@ -47,6 +49,15 @@ def medians(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict
             call()
             seconds[name].append(perf_counter() - began)
     return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def copy(target: Any, source: Any) -> None:
+    """Copy by as many threads as the passes use."""
+
+    def task(first: int, last: int) -> None:
+        target[first * 4096 : last * 4096] = source[first * 4096 : last * 4096]
+
+    _threads.run(task, -(-len(target) // 4096), threads=_threads.limit())
 
 
 def facts() -> dict[str, Any]:

@@ -11,10 +11,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from _harness import arguments, medians, report
+from _harness import arguments, copy, medians, report
 from sparse import matrix
 
-from slq import _kernels, _threads
+from slq import _kernels
 from slq._kernels_numpy import Grid, Rows
 
 
@@ -71,15 +71,6 @@ def source_of(name: str, side: int, dtype: np.dtype[Any]) -> tuple[Grid | Rows, 
         return Grid((side if axes == 2 else round(side ** (2 / 3)),) * axes), 0
     A = matrix(name, side).astype(dtype)
     return Rows(A), A.data.nbytes + A.indices.nbytes + A.indptr.nbytes
-
-
-def copy(target: Any, source: Any) -> None:
-    """Copy by as many threads as the passes use."""
-
-    def task(first: int, last: int) -> None:
-        target[first * 4096 : last * 4096] = source[first * 4096 : last * 4096]
-
-    _threads.run(task, -(-len(target) // 4096), threads=_threads.limit())
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from slq._functions import estimate, logdet, trace, trace_inverse
 from slq._history import History
 from slq._history_file import HistoryFile
 from slq._krylov_aware import krylov_aware_trace
-from slq._lanczos import Tridiagonal, lanczos
 from slq._lockstep import spectra
 from slq._measurements import (
     alignment,
@@ -44,7 +43,9 @@ from slq._quantities import (
 )
 from slq._spectra import Spectra
 from slq._spectrum import Spectrum, load
+from slq._stage import lanczos
 from slq._traces import hutchinson, hutchpp, xnystrace, xtrace
+from slq._tridiagonal import Tridiagonal
 from slq._views import local_density
 
 __version__ = _version("slq")

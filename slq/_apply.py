@@ -19,13 +19,14 @@ import numpy.typing as npt
 from slq import _arrays
 from slq._arrays import Array, Floats
 from slq._basis import pick
-from slq._choice import vectors
+from slq._choice import vectors_of
 from slq._errors import DomainError, RunError
 from slq._integrands import Function, Integrand, Name, integrand_of
 from slq._krylov import unit_rows
-from slq._lanczos import LanczosRun, Reorth, Tridiagonal
+from slq._lanczos import LanczosRun, Reorth
 from slq._operators import Operator, as_operator
 from slq._quadrature import eigen_tridiagonal
+from slq._tridiagonal import Tridiagonal
 
 # Steps before the first look at the error; later looks come after a quarter more.
 _FIRST = 8
@@ -137,7 +138,7 @@ def apply(
     room = int(free // (n * _arrays.itemsize(dtype) * len(sizes)))
     reorth: Reorth = "none" if passes == 2 else "full"
     most = min(n, steps or n)
-    if passes == "auto" and (steps is not None) and vectors(most, "full") > room:
+    if passes == "auto" and (steps is not None) and vectors_of(most, 1.0) > room:
         reorth = "none"
     found: dict[int, Array] = {}
     run = LanczosRun(operator, rows, reorth=reorth)
@@ -149,7 +150,7 @@ def apply(
         done = bool(np.all(errors <= rtol * norms))
         if run.finished or run.steps >= most or (steps is None and done):
             break
-        if passes == "auto" and run.orthogonal and vectors(run.steps + max(_FIRST, run.steps // 4), "full") > room:
+        if passes == "auto" and run.orthogonal and vectors_of(run.steps + max(_FIRST, run.steps // 4), 1.0) > room:
             second = apply(A, b, f, rtol, passes=2, memory=memory)
             return replace(second, products=second.products + run.products)
     made = run.steps

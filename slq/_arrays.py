@@ -196,6 +196,20 @@ def from_host(x: npt.NDArray[Any], xp: Any, *, dtype: Any, device: Any) -> Array
     return xp.asarray(np.require(x, requirements=["C", "W"]), dtype=dtype, device=device)
 
 
+def host_view(x: Array) -> Any:
+    """Return the NumPy array that shares an array's memory; None where it lives elsewhere or shares none."""
+    if isinstance(x, np.ndarray):
+        return x
+    if type(x).__module__.split(".")[0] == "torch" and x.device.type == "cpu":
+        return x.detach().numpy()
+    return None
+
+
+def from_view(x: npt.NDArray[Any], xp: Any) -> Array:
+    """Return a NumPy array as one of a library that `host_view` knows, sharing its memory."""
+    return x if is_numpy(xp) else xp.from_numpy(x)
+
+
 def cast(x: Array, dtype: Any, xp: Any) -> Array:
     """Return `x` in `dtype`, itself where it already is."""
     return xp.astype(x, dtype, copy=False)

@@ -1,14 +1,16 @@
-"""Where past Krylov vectors live, and the projection that keeps new ones orthogonal to them.
+"""Where past Krylov vectors live, on any device, and the projection that keeps new ones orthogonal to them.
 
-Everything here stays on the operator's device. Vectors are kept in blocks of shape (probes, 16, n). A projection sweeps
-over the blocks, each as two matrix products per probe, so no vector is ever copied once it is stored and the sweep is a
-block Gram-Schmidt. Two sweeps make the vectors orthogonal to rounding ("twice is enough", Giraud, Langou & Rozloznik
-2005, doi:10.1016/j.camwa.2005.08.009).
+Vectors are kept in blocks of shape (probes, 16, n), rounded to a chosen precision. A projection sweeps over the blocks,
+each as two matrix products per probe, so no vector is ever copied once it is stored and the sweep is a block
+Gram-Schmidt. Two sweeps make the vectors orthogonal to rounding ("twice is enough", Giraud, Langou & Rozloznik
+2005, doi:10.1016/j.camwa.2005.08.009). `_host_basis` does the same faster for vectors in the host's memory.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,22 +18,58 @@ import numpy.typing as npt
 from slq import _arrays
 from slq._arrays import Array
 
+Precision = Literal["float64", "float32", "float16"]
+
 _BLOCK = 16
+# sqrt(n) q fits into float16 for vectors up to this length.
+_LONGEST_HALF = 65_504**2
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """How Krylov vectors are kept.
+
+    Attributes
+    ----------
+    precision : {"float64", "float32", "float16"}, optional
+        That of the stored copies; that of the vectors themselves where it is not given or no shorter.
+    folder : Path, optional
+        Keep them in temporary files there instead of in memory.
+    most : int, optional
+        How many there will be at most, so that no room is taken for more.
+    """
+
+    precision: Precision | None = None
+    folder: Path | None = None
+    most: int | None = None
+
+    def name(self, dtype: Any) -> str:
+        """Return the precision in which vectors of a dtype are kept."""
+        own = _arrays.dtype_name(dtype)
+        if self.precision is None or np.dtype(self.precision).itemsize >= np.dtype(own).itemsize:
+            return own
+        return self.precision
 
 
 class Basis:
-    """The past Krylov vectors of all active probes. Grows by `append`, shrinks by `keep`.
+    """Past Krylov vectors of all active probes. Grows by `append`, shrinks by `keep`.
 
     Parameters
     ----------
     xp : module
         Array namespace.
+    precision : str, optional
+        Name of the dtype of the stored copies; that of the vectors by default. float16 holds sqrt(n) times them, so
+        that entries of random vectors are neither too large nor too small for it.
     """
 
-    __slots__ = ("_blocks", "_used", "_xp")
+    __slots__ = ("_blocks", "_precision", "_used", "_xp")
 
-    def __init__(self, xp: Any) -> None:
-        self._xp = xp
+    def __init__(self, xp: Any, precision: str | None = None) -> None:
+        if precision is not None and not hasattr(xp, precision):
+            msg = f"`basis` cannot be {precision!r}: {xp.__name__.split('.')[-1]} has no such dtype. Take 'float32'."
+            raise ValueError(msg)
+        self._xp, self._precision = xp, precision
         self._blocks: list[Array] = []
         self._used = _BLOCK
 
@@ -41,32 +79,40 @@ class Basis:
 
     def append(self, rows: Array) -> None:
         """Store one more vector per probe: `rows` of shape (probes, n)."""
+        dtype = rows.dtype if self._precision is None else getattr(self._xp, self._precision)
         if self._used == _BLOCK:
             shape = (rows.shape[0], _BLOCK, rows.shape[1])
-            self._blocks.append(self._xp.empty(shape, dtype=rows.dtype, device=_arrays.device_of(rows)))
+            self._blocks.append(self._xp.empty(shape, dtype=dtype, device=_arrays.device_of(rows)))
             self._used = 0
         where = (slice(None), self._used, slice(None))
-        self._blocks[-1] = _arrays.assign(self._blocks[-1], where, rows)
+        factor = factor_of(self._precision, rows.shape[1])
+        stored = rows if factor == 1.0 else rows * factor
+        self._blocks[-1] = _arrays.assign(self._blocks[-1], where, _arrays.cast(stored, dtype, self._xp))
         self._used += 1
 
-    def project_out(self, rows: Array) -> tuple[Array, Array]:
+    def project_out(self, rows: Array) -> tuple[Array, Array | None]:
         """Remove from each row its component in the span of the stored vectors of that probe.
 
-        Returns the new rows and, per probe, the coefficient along the vector stored last.
+        Returns the new rows and, per probe, the sum of squares of what was removed; None where nothing is stored.
         """
-        own = None
+        xp, removed = self._xp, None
+        scale = factor_of(self._precision, rows.shape[1]) ** -2
         for block in self._filled():
-            coefficients = self._xp.matmul(block, rows[:, :, None])
-            rows = rows - self._xp.matmul(self._xp.matrix_transpose(coefficients), block)[:, 0, :]
-            own = coefficients[:, -1, 0]
-        return rows, own
+            block = _arrays.cast(block, rows.dtype, xp)
+            coefficients = xp.matmul(block, rows[:, :, None])
+            taken = coefficients if scale == 1.0 else coefficients * scale
+            rows = rows - xp.matmul(xp.matrix_transpose(taken), block)[:, 0, :]
+            squares = xp.sum(coefficients * taken, axis=(1, 2))
+            removed = squares if removed is None else removed + squares
+        return rows, removed
 
-    def combine(self, position: int, coefficients: Array) -> Array:
+    def combine(self, position: int, coefficients: Array) -> Array | None:
         """Return combinations of one probe's stored vectors as rows, from coefficients of shape (combinations, m)."""
         total, start = None, 0
         for block in self._filled():
-            stop = start + block.shape[1]
-            part = self._xp.matmul(coefficients[:, start:stop], block[position, :, :])
+            stop, n = start + block.shape[1], block.shape[2]
+            kept = _arrays.cast(block[position, :, :], coefficients.dtype, self._xp)
+            part = self._xp.matmul(coefficients[:, start:stop] / factor_of(self._precision, n), kept)
             total, start = part if total is None else total + part, stop
         return total
 
@@ -78,6 +124,16 @@ class Basis:
         if not self._blocks:
             return []
         return [*self._blocks[:-1], self._blocks[-1][:, : self._used, :]]
+
+
+def factor_of(precision: str | None, n: int) -> float:
+    """Return what vectors of length n are multiplied by before they are rounded to a precision."""
+    if precision != "float16":
+        return 1.0
+    if n > _LONGEST_HALF:
+        msg = f"`basis` cannot be 'float16' for vectors of more than {_LONGEST_HALF:.2g} numbers. Take 'float32'."
+        raise ValueError(msg)
+    return float(np.sqrt(n))
 
 
 def pick(x: Array, which: npt.NDArray[np.intp], xp: Any) -> Array:

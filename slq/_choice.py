@@ -5,9 +5,15 @@ Pure arithmetic on sizes; the driver acts on it and the plan predicts with it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
+from slq import _scratch
+from slq._basis import Precision, Storage
 from slq._lanczos import Reorth
 
 Deflate = Literal["auto", "none"]
@@ -18,14 +24,15 @@ _ONE_PROBE = 1_000_000
 _BATCH = 16
 # So many start vectors at most are kept to compare the probes' Ritz vectors; multiplicities below it can be told.
 _REFERENCES = 8
-# Steps that memory must hold for full re-orthogonalisation to be worth it.
-_USUAL_STEPS = 40
+# Steps that memory must hold for full re-orthogonalisation to be worth it; and for a precision to be worth it while a
+# shorter one would hold more.
+_USUAL_STEPS, _AMPLE_STEPS = 40, 160
 # Vectors per probe besides the basis: current, previous, product and its operands on the way.
 WORK_VECTORS = 6
 # What a run cannot do without: the newest two Krylov vectors, and one in the making.
 _LEAST_VECTORS = 3
-# The basis grows by so many vectors at a time.
-BASIS_BLOCK = 16
+# From the longest to the shortest.
+PRECISIONS: tuple[Precision, ...] = ("float64", "float32", "float16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,10 @@ class Choice:
         Vectors that memory holds.
     reorth : {"full", "none"}
         Policy to begin with.
+    storage : Storage
+        How past vectors are kept.
+    share : float
+        Memory that the stored copy of a vector takes, as a share of a vector.
     automatic : bool
         Whether the policy may change when projections turn out slow.
     references : int
@@ -60,13 +71,19 @@ class Choice:
     steps: int
     room: int
     reorth: Reorth
+    storage: Storage
+    share: float
     automatic: bool
     references: int
     deflate: Deflate
 
     def width(self, probes: int, steps: int, reorth: Reorth) -> int:
         """Return how many of `probes` columns can go at once through `steps` steps."""
-        return max(1, min(self.batch, probes, (self.room - self.references) // vectors(steps, reorth)))
+        return max(1, min(self.batch, probes, int((self.room - self.references) // self.vectors(steps, reorth))))
+
+    def vectors(self, steps: int, reorth: Reorth) -> float:
+        """Return the vectors' worth of memory that one probe needs for so many steps."""
+        return vectors_of(steps, self.share if reorth == "full" else 0.0)
 
 
 def choose(
@@ -76,26 +93,47 @@ def choose(
     steps: int | None,
     first: int | None,
     reorth: Literal["auto", "full", "none"],
+    precisions: Sequence[Precision],
+    scratch: Path | None,
+    itemsize: int,
     batch: int | Literal["auto"],
     deflate: Deflate,
     room: int,
 ) -> Choice:
-    """Decide what fits into `room` vectors; `first` is the number of probes to begin with where `probes` is open."""
+    """Decide what fits into `room` vectors of numbers of `itemsize` bytes.
+
+    `first` is the number of probes to begin with where `probes` is open; `precisions` are those that past vectors may
+    be kept in, the longest first; `scratch` is where their files may go, None where there can be none.
+    """
     _require_room(n, room)
     begin = probes or first or (1 if n >= _ONE_PROBE else 2)
     # Independent of the number of probes, so that a run can be extended to what a longer one would have given.
     references = min(n, _REFERENCES if n < _ONE_PROBE else 2) if n > 1 else 0
     if room < references + WORK_VECTORS:
         references = 0
-    wanted = min(steps or _USUAL_STEPS, n)
-    fits = room - references >= vectors(wanted, "full")
-    policy: Reorth = "none" if reorth == "none" or (reorth == "auto" and not fits) else "full"
-    at_once = _BATCH if batch == "auto" else batch
-    width = max(1, min(begin, at_once, (room - references) // vectors(wanted, policy)))
+    free, wanted, at_once = room - references, min(steps or _USUAL_STEPS, n), _BATCH if batch == "auto" else batch
+    shares = [(precision, np.dtype(precision).itemsize / itemsize) for precision in precisions]
+    ample = min(steps or _AMPLE_STEPS, n)
+    fitting = [pair for pair in shares if free >= vectors_of(ample, pair[1])]
+    fitting += [pair for pair in shares[-1:] if free >= vectors_of(wanted, pair[1])]
+    on_disk = reorth == "full" and not fitting and scratch is not None
+    precision, share = (fitting or shares[-1:])[0]
+    storage = Storage(precision, scratch if on_disk else None, steps)
+    policy: Reorth = "none" if reorth == "none" or (reorth == "auto" and not fitting) else "full"
+    held = 0.0 if on_disk or policy == "none" else share
+    width = max(1, min(begin, at_once, int(free // vectors_of(wanted, held))))
     most = n if steps is None else wanted
-    if steps is None and policy == "full":
-        most = max(1, min(n, (room - references) // width - WORK_VECTORS))
-    return Choice(begin, width, at_once, most, room, policy, reorth == "auto", references, deflate)
+    if on_disk and scratch is not None:
+        most = _steps_on_disk(scratch, width * n * share * itemsize, steps, most)
+    elif steps is None and policy == "full":
+        most = max(1, min(n, int((free / width - WORK_VECTORS) / share)))
+    return Choice(begin, width, at_once, most, room, policy, storage, held, reorth == "auto", references, deflate)
+
+
+def _steps_on_disk(folder: Path, size: float, steps: int | None, most: int) -> int:
+    """Return for how many steps a disk has room, `size` bytes each; as many as are given, or it is refused."""
+    _scratch.require_room(folder, size * (min(_USUAL_STEPS, most) if steps is None else most))
+    return min(most, int(_scratch.free(folder) // size))
 
 
 def _require_room(n: int, room: int) -> None:
@@ -110,6 +148,6 @@ def _require_room(n: int, room: int) -> None:
         raise ValueError(msg)
 
 
-def vectors(steps: int, reorth: Reorth) -> int:
-    """Return the vectors that one probe needs for so many steps."""
-    return WORK_VECTORS + (-(-steps // BASIS_BLOCK) * BASIS_BLOCK if reorth == "full" else 0)
+def vectors_of(steps: int, share: float) -> float:
+    """Return the vectors' worth of memory that one probe needs, where each stored vector takes a share of one."""
+    return WORK_VECTORS + steps * share

@@ -15,9 +15,9 @@ from scipy.special import ndtri
 from slq._arrays import Floats
 from slq._coordinate import Coordinate
 from slq._density import Density, spacing
-from slq._lanczos import Tridiagonal
 from slq._rules import Nodes
 from slq._smoothing import Kernel
+from slq._tridiagonal import Tridiagonal
 
 # The coefficients that a terminator goes on with are the mean of the last quarter.
 _TAIL = 4

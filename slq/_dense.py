@@ -13,9 +13,9 @@ from scipy.linalg import eigvalsh
 from slq import _arrays, _probes
 from slq._arrays import Floats
 from slq._errors import RunError
-from slq._lanczos import Tridiagonal
 from slq._operators import Operator, require_block
 from slq._quadrature import Rule
+from slq._tridiagonal import Tridiagonal
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,8 +46,8 @@ def trace(
     lower : float, optional
         A bound below all eigenvalues of A + shift I that you know.
     **options
-        `rng`, `reorth`, `dtype`, `batch`, `deflate`, `confidence`, `max_products`, `memory`, `progress` and `callback`
-        as for `slq.spectrum`.
+        `rng`, `reorth`, `basis`, `scratch`, `dtype`, `batch`, `deflate`, `confidence`, `max_products`, `memory`,
+        `progress` and `callback` as for `slq.spectrum`.
 
     Returns
     -------

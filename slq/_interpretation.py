@@ -15,11 +15,11 @@ import numpy.typing as npt
 from slq import _dense, _outliers
 from slq._arrays import Floats
 from slq._bounds import certified_edges
-from slq._lanczos import Tridiagonal
 from slq._measure import Measure, measure_of, shares_of
 from slq._outliers import Resolved
 from slq._probes import Law
 from slq._quadrature import Rule, gauss
+from slq._tridiagonal import Tridiagonal
 
 # Share of the allowed risk that the certified edges may use up; the rest belongs to the sampling error.
 _EDGE_RISK = 0.02
@@ -45,6 +45,8 @@ class Facts:
         Whether orthogonality was enforced.
     noise : float
         Absolute noise floor of eigenvalues.
+    drift : float
+        The same for the residuals of Ritz vectors.
     groups : ndarray of int, shape (k,)
         Probes with the same number share reference vectors.
     deflated : ndarray, shape (d,)
@@ -59,6 +61,7 @@ class Facts:
     kind: Law
     orthogonal: bool
     noise: float
+    drift: float
     groups: npt.NDArray[np.intp]
     deflated: Floats
     projected: npt.NDArray[np.bool_]
@@ -122,10 +125,15 @@ def _resolve(rule: Rule, facts: Facts) -> Resolved:
         return _outliers.counted(rule, facts.n, noise=facts.noise)
     signs = facts.kind == "rademacher"
     if not facts.projected.any():
-        return _outliers.resolve(rule, facts.n, noise=facts.noise, groups=facts.groups, signs=signs)
+        return _outliers.resolve(rule, facts.n, noise=facts.noise, drift=facts.drift, groups=facts.groups, signs=signs)
     whole = np.flatnonzero(~facts.projected)
     seen = _outliers.resolve(
-        _outliers.of_probes(rule, whole), facts.n, noise=facts.noise, groups=facts.groups[whole], signs=signs
+        _outliers.of_probes(rule, whole),
+        facts.n,
+        noise=facts.noise,
+        drift=facts.drift,
+        groups=facts.groups[whole],
+        signs=signs,
     )
     nearest = np.abs(seen.values[:, None] - facts.deflated).min(axis=1, initial=np.inf)
     removed = _outliers.select(seen, nearest <= 2 * seen.residuals)
@@ -133,6 +141,11 @@ def _resolve(rule: Rule, facts: Facts) -> Resolved:
     nodes[:, whole] = removed.nodes
     removed = replace(removed, nodes=nodes, multiplicities=np.ones(len(nodes), dtype=np.intp))
     rest = _outliers.resolve(
-        _outliers.without(rule, nodes), facts.n - len(nodes), noise=facts.noise, groups=facts.groups, signs=signs
+        _outliers.without(rule, nodes),
+        facts.n - len(nodes),
+        noise=facts.noise,
+        drift=facts.drift,
+        groups=facts.groups,
+        signs=signs,
     )
     return _outliers.join(removed, rest)

@@ -16,6 +16,8 @@ from slq import _arrays
 from slq._arrays import Array, Floats
 from slq._basis import Basis, pick
 
+# "Twice is enough"; to see whether once would be takes a copy to the host.
+_SWEEPS = 2
 # Symmetry is tested on all pairs among this many probes.
 PAIRS = 4
 
@@ -31,6 +33,8 @@ class Krylov:
         Array namespace.
     reorth : bool
         Whether past vectors are kept and new ones made orthogonal to them.
+    precision : str, optional
+        Name of the dtype that vectors before the newest two are rounded to; none by default.
     references : array, shape (r, n), optional
         Vectors whose inner products with the Krylov vectors are recorded.
 
@@ -40,16 +44,32 @@ class Krylov:
         The newest Krylov vectors, those to be multiplied next.
     """
 
-    __slots__ = ("_accumulator", "_basis", "_beta", "_previous", "_references", "_scale", "_xp", "current")
+    __slots__ = (
+        "_accumulator",
+        "_basis",
+        "_beta",
+        "_coarse",
+        "_drift",
+        "_previous",
+        "_references",
+        "_scale",
+        "_steps",
+        "_xp",
+        "current",
+    )
 
-    def __init__(self, start: Array, xp: Any, *, reorth: bool, references: Array | None = None) -> None:
+    def __init__(
+        self, start: Array, xp: Any, *, reorth: bool, precision: str | None = None, references: Array | None = None
+    ) -> None:
         device = _arrays.device_of(start)
         self._xp, self._references = xp, references
         self._accumulator = _arrays.accumulator_dtype(xp, device)
-        self._basis = Basis(xp) if reorth else None
-        self._scale = 1.0
+        self._coarse = precision is not None and precision != _arrays.dtype_name(start.dtype)
+        self._basis = Basis(xp, precision if self._coarse else None) if reorth else None
+        self._scale, self._steps = 1.0, 0
         self.current, self._previous = start, xp.zeros_like(start)
         self._beta = xp.zeros((start.shape[0],), dtype=start.dtype, device=device)
+        self._drift = xp.zeros((start.shape[0],), dtype=start.dtype, device=device)
 
     @property
     def orthogonal(self) -> bool:
@@ -60,9 +80,21 @@ class Krylov:
         """Return combinations of one probe's Krylov vectors as rows; None where past vectors are not kept."""
         if self._basis is None:
             return None
-        q = self.current
-        factors = _arrays.from_host(coefficients, self._xp, dtype=q.dtype, device=_arrays.device_of(q))
-        return self._basis.combine(position, factors)
+        newest = self._previous[position, :]
+        factors = _arrays.from_host(coefficients, self._xp, dtype=newest.dtype, device=_arrays.device_of(newest))
+        total = factors[:, -1:] * newest
+        past = self._basis.combine(position, factors[:, :-1])
+        return total if past is None else total + past
+
+    @property
+    def drift(self) -> float:
+        """How far A Q is from Q T by what was taken out along coarsely stored vectors; the norm, of all steps."""
+        return float(self._xp.max(self._xp.sqrt(self._drift))) / self._scale if self._coarse else 0.0
+
+    @property
+    def projected(self) -> tuple[int, float]:
+        """Nothing: what a device does takes no time that could be seen here."""
+        return 0, 0.0
 
     def drop_basis(self) -> None:
         """Free the past vectors."""
@@ -94,14 +126,22 @@ class Krylov:
         Returns an array of shape (k, 2 + r): alpha, beta, and the current vectors' inner products with the references.
         """
         xp, q, dtype = self._xp, self.current, self.current.dtype
-        w = images - self._beta[:, None] * self._previous
+        older = self._previous
+        w = images - self._beta[:, None] * older
         alpha = self._dot(w, q)
         w = w - _arrays.cast(alpha, dtype, xp)[:, None] * q
         if self._basis is not None:
-            self._basis.append(q)
-            w, own = self._basis.project_out(w)
-            alpha = alpha + _arrays.cast(own, alpha.dtype, xp)
-            w, _ = self._basis.project_out(w)
+            for _ in range(_SWEEPS):
+                w, removed = self._basis.project_out(w)
+                # The newest two are kept in full and taken out to rounding, however coarse the others are.
+                back, own = (_arrays.cast(self._dot(w, x), dtype, xp) for x in (older, q))
+                w = w - back[:, None] * older - own[:, None] * q
+                alpha = alpha + _arrays.cast(own, alpha.dtype, xp)
+                if self._coarse:
+                    self._drift = self._drift + back * back + (0.0 if removed is None else removed)
+            if self._steps > 0:
+                self._basis.append(older)
+        self._steps += 1
         beta = xp.sqrt(self._dot(w, w))
         columns = [alpha[:, None], beta[:, None]]
         if self._references is not None:
@@ -117,6 +157,7 @@ class Krylov:
         self.current, self._previous, self._beta = (
             pick(x, which, self._xp) for x in (self.current, self._previous, self._beta)
         )
+        self._drift = pick(self._drift, which, self._xp)
         if self._basis is not None:
             self._basis.keep(which)
 

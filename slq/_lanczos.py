@@ -10,7 +10,6 @@ Gram-Schmidt sweeps; breakdown judged against the size of T, per probe; extreme 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Literal
 
@@ -19,11 +18,14 @@ import numpy.typing as npt
 
 from slq import _arrays
 from slq._arrays import Array, Floats
+from slq._basis import Storage
 from slq._errors import RunError
 from slq._fused import Fused
+from slq._host import HostKrylov
 from slq._kernels import Passes, Product, passes_for
-from slq._krylov import Krylov, unit_rows
-from slq._operators import Operator, as_operator, require_block
+from slq._krylov import Krylov
+from slq._operators import Operator, require_block
+from slq._tridiagonal import Tridiagonal
 
 Reorth = Literal["full", "none"]
 
@@ -34,35 +36,6 @@ _FETCH_EVERY = 8
 _BREAKDOWN_ROUNDINGS = 32.0
 # Roundings above this are those of half precisions; of them one is noise enough.
 _HALF_PRECISION = 1e-5
-
-
-@dataclass(frozen=True, slots=True)
-class Tridiagonal:
-    """The coefficients of k Lanczos runs of up to m steps.
-
-    Attributes
-    ----------
-    alpha : ndarray, shape (probes, steps)
-        Diagonals; zero beyond a probe's own length.
-    beta : ndarray, shape (probes, steps)
-        Off-diagonals; `beta[:, j]` couples steps j and j + 1, so the last one is the residual norm of the run.
-    lengths : ndarray of int, shape (probes,)
-        Steps that each probe made. A probe whose Krylov space is invariant stops early with a last beta of zero.
-    overlaps : ndarray, shape (probes, steps, references)
-        Inner products of Krylov vector j of each probe with the first start vectors of the run; they tell
-        whether two probes saw the same eigenvector. No references where there was one probe.
-    """
-
-    alpha: Floats
-    beta: Floats
-    lengths: npt.NDArray[np.intp]
-    overlaps: Floats
-
-    @property
-    def invariant(self) -> npt.NDArray[np.bool_]:
-        """Per probe, whether its Krylov space is invariant, so that its Gauss rule is exact."""
-        last = np.take_along_axis(self.beta, self.lengths[:, None] - 1, axis=1)[:, 0]
-        return np.asarray(last == 0)
 
 
 class LanczosRun:
@@ -76,6 +49,8 @@ class LanczosRun:
         Unit start vectors as rows, in the library, dtype and device of the run.
     reorth : {"full", "none"}
         Whether new vectors are made orthogonal to all earlier ones.
+    storage : Storage, optional
+        How those are kept: in memory, as they are, by default.
     references : array, shape (r, n), optional
         Vectors whose inner products with the Krylov vectors are recorded.
     first : int, default 0
@@ -93,6 +68,10 @@ class LanczosRun:
         Unit in the last place of the shortest dtype that a product went through.
     asymmetry : float or None
         Estimate of |A - A^T|_F / |A|_F from the first products of two or more probes.
+    drift : float
+        How far A Q is from Q T + r e^T because earlier vectors are kept coarsely: the norm, over all steps.
+    coarseness : float
+        Largest relative rounding of the earlier vectors, where they are kept more coarsely than they are.
     on_step : callable or None
         Called before each step with the numbers of the active probes and their newest Krylov vectors as rows.
     on_end : callable or None
@@ -105,21 +84,15 @@ class LanczosRun:
         start: Array,
         *,
         reorth: Reorth,
+        storage: Storage | None = None,
         references: Array | None = None,
         first: int = 0,
         owned: bool = False,
     ) -> None:
         self._operator, self._xp, self._dtype, self._first = operator, operator.xp, start.dtype, first
         self._references = references
-        self._krylov: Krylov | Fused
-        passes = self._passes(start.shape[0]) if reorth == "none" else None
-        if operator.krylov is not None:
-            self._krylov = operator.krylov(start, reorth=reorth == "full", references=references)
-        elif passes is None:
-            rows = _arrays.rows_of(start.T, operator.xp)
-            self._krylov = Krylov(rows, operator.xp, reorth=reorth == "full", references=references)
-        else:
-            self._krylov = Fused(passes, start, references=references, owned=owned)
+        self._storage = None if reorth == "none" else storage or Storage()
+        self._krylov = self._begin(start, owned=owned)
         self._active = np.arange(start.shape[0])
         self._scale: float | None = None
         self._pending: list[Array] = []
@@ -128,6 +101,10 @@ class LanczosRun:
         self.products, self.product_seconds = 0, 0.0
         self.rounding = max(_arrays.epsilon(start.dtype), _arrays.epsilon(operator.dtype))
         self.asymmetry: float | None = None
+        self.drift, self.coarseness = 0.0, 0.0
+        if self._storage is not None:
+            name = self._storage.name(start.dtype)
+            self.coarseness = 0.0 if name == _arrays.dtype_name(start.dtype) else _arrays.epsilon(np.dtype(name)) / 2
         self.on_step: Callable[[npt.NDArray[np.intp], Array], object] | None = None
         self.on_end: Callable[[int], object] | None = None
         self._made = 0
@@ -162,6 +139,11 @@ class LanczosRun:
         """Steps made by the probes that are still going, or by the longest one."""
         return max(len(rows) for rows in self._coefficients)
 
+    @property
+    def projected(self) -> tuple[int, float]:
+        """Bytes that projections have read, and seconds that they took, where the host can see that."""
+        return self._krylov.projected
+
     def advance(self, steps: int) -> None:
         """Make up to `steps` more steps of every active probe; never more than n in all."""
         target = min(self.steps + steps, self._operator.n)
@@ -188,7 +170,7 @@ class LanczosRun:
         """Free the stored vectors and go on without re-orthogonalisation."""
         self._krylov.drop_basis()
         passes = None if self.finished else self._passes(self.active)
-        if isinstance(self._krylov, Krylov) and passes is not None:
+        if not isinstance(self._krylov, Fused) and passes is not None:
             scale = 1.0 / (self._scale or 1.0)
             self._krylov = Fused(passes, *self._krylov.pair(), references=self._references, scale=scale)
 
@@ -229,6 +211,26 @@ class LanczosRun:
         self.rounding = max(self.rounding, _arrays.epsilon(block.dtype))
         return _arrays.cast(_arrays.rows_of(block, xp), self._dtype, xp)
 
+    def _begin(self, start: Array, *, owned: bool) -> Krylov | HostKrylov | Fused:
+        """Return the fastest recurrence for these vectors."""
+        xp, storage, references = self._xp, self._storage, self._references
+        precision = None if storage is None else storage.precision
+        passes = self._passes(start.shape[0]) if storage is None else None
+        if passes is not None:
+            return Fused(passes, start, references=references, owned=owned)
+        if self._operator.krylov is None and _arrays.host_view(start) is not None:
+            return HostKrylov(start, xp, storage=storage, references=references, owned=owned)
+        if storage is not None and storage.folder is not None:
+            msg = '`scratch` holds vectors of the host\'s memory only. Pass basis="float16" or reorth="none".'
+            raise ValueError(msg)
+        if self._operator.krylov is not None:
+            made: Krylov = self._operator.krylov(
+                start, reorth=storage is not None, precision=precision, references=references
+            )
+            return made
+        rows = _arrays.rows_of(start.T, xp)
+        return Krylov(rows, xp, reorth=storage is not None, precision=precision, references=references)
+
     def _passes(self, width: int) -> Passes | None:
         """Return a fused step for so many probes, where the matrix has one and it pays."""
         product = self._operator.product
@@ -240,7 +242,9 @@ class LanczosRun:
         """Copy pending coefficients to the host, cut each probe where it ended, and go on with the others only."""
         if not self._pending:
             return
-        table = _arrays.to_host(self._xp.stack(self._pending))
+        on_host = isinstance(self._pending[0], np.ndarray)
+        table = np.stack(self._pending) if on_host else _arrays.to_host(self._xp.stack(self._pending))
+        self.drift = max(self.drift, self._krylov.drift)
         self._pending, reached = [], self.steps + len(table)
         ended = np.array([self._take(probe, table[:, i]) for i, probe in enumerate(self._active)])
         lengths = np.array([len(self._coefficients[probe]) for probe in self._active])
@@ -258,6 +262,7 @@ class LanczosRun:
     def _take(self, probe: int, table: Floats) -> bool:
         """Append one probe's finite coefficients; tell whether it ended, after which the recurrence means nothing."""
         rows, unit = self._coefficients[probe], self.rounding
+        unit = max(unit, self.coarseness**2)
         noise = max(min(_BREAKDOWN_ROUNDINGS * unit, max(unit, _HALF_PRECISION)), self._operator.noise)
         for row in table:
             if not np.isfinite(row[:2]).all():
@@ -282,76 +287,3 @@ class LanczosRun:
             "`slq.check` looks for the cause; the steps already done are kept."
         )
         raise RunError(msg)
-
-
-def concatenate(parts: list[Tridiagonal]) -> Tridiagonal:
-    """Stack the runs of several batches, padded with zeros to the longest and to the most references."""
-    shape = np.max([part.overlaps.shape[1:] for part in parts], axis=0)  # steps, references
-
-    def stacked(name: str) -> Any:
-        rows = [getattr(part, name) for part in parts]
-        gaps = [[(0, 0), *((0, to - old) for to, old in zip(shape, x.shape[1:], strict=False))] for x in rows]
-        return np.concatenate([np.pad(x, gap) for x, gap in zip(rows, gaps, strict=True)])
-
-    return Tridiagonal(*map(stacked, ("alpha", "beta", "lengths", "overlaps")))
-
-
-def lanczos(A: Any, v: Array, /, steps: int, *, reorth: Reorth = "full") -> Tridiagonal:
-    r"""Run Lanczos from given start vectors and return the tridiagonal matrices.
-
-    After m steps :math:`A Q_m = Q_m T_m + \beta_m q_{m+1} e_m^T` with orthonormal :math:`Q_m`, :math:`Q_m e_1 = v`.
-    Costs `steps` products per vector and, with full re-orthogonalisation, memory for `steps` vectors each.
-
-    Parameters
-    ----------
-    A : operator
-        Anything that `as_operator` takes.
-    v : array, shape (n,) or (n, k)
-        Start vectors in the operator's array library; normalised here.
-    steps : int
-        Lanczos steps; at most n are made.
-    reorth : {"full", "none"}, default "full"
-        Whether each new vector is made orthogonal to all earlier ones.
-
-    Returns
-    -------
-    Tridiagonal
-        With `alpha`, `beta` of shape (k, m) and `lengths` of shape (k,).
-
-    Raises
-    ------
-    TypeError
-        If `v` is no array of the operator's library.
-    ValueError
-        If `v` has another length than n or is zero, or `steps` is not positive.
-    RunError
-        If a product has the wrong shape or is not finite.
-
-    References
-    ----------
-    Golub & Van Loan 2013, Matrix Computations, 4th ed., section 10.1.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import slq
-    >>> T = slq.lanczos(np.diag([1.0, 2.0, 3.0]), np.ones(3), 3)
-    >>> slq.gauss(T).nodes.round(6)
-    array([[1., 2., 3.]])
-    """
-    operator = as_operator(A)
-    if steps < 1:
-        msg = f"`steps` must be at least 1, got {steps}."
-        raise ValueError(msg)
-    xp = operator.xp
-    if not _arrays.is_array(v) or _arrays.namespace_of(v) is not _arrays.wrapped(xp):
-        msg = f"`v` must be an array of the operator's library, {xp.__name__.split('.')[-1]}, got {type(v).__name__}."
-        raise TypeError(msg)
-    columns = v[:, None] if v.ndim == 1 else v
-    if columns.ndim != 2 or columns.shape[0] != operator.n:
-        msg = f"`v` must have shape ({operator.n},) or ({operator.n}, k), got {tuple(v.shape)}."
-        raise ValueError(msg)
-    rows = _arrays.cast(_arrays.rows_of(columns, xp), _arrays.working_dtype(operator.dtype, xp), xp)
-    run = LanczosRun(operator, unit_rows(rows, xp), reorth=reorth)
-    run.advance(steps)
-    return run.tridiagonal()

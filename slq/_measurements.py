@@ -15,11 +15,11 @@ from scipy.special import stdtrit
 from slq import _arrays, _probes
 from slq._arrays import Array
 from slq._estimates import Claim, ErrorParts, Estimate
-from slq._lanczos import lanczos
 from slq._operators import as_operator, require_block
 from slq._probes import Seed
 from slq._quadrature import Rule, gauss
 from slq._spectrum import Spectrum
+from slq._stage import lanczos
 
 # Columns are orthonormal when V^T V is the identity to this many square roots of a rounding.
 _ORTHONORMAL = 30.0

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from slq import _arrays, _probes
-from slq._choice import Deflate, choose
+from slq._basis import Precision
+from slq._choice import PRECISIONS, Deflate, choose
 from slq._operators import Operator, as_operator
 from slq._probes import Kind, Seed
 from slq._session import Callback, Session
@@ -24,6 +28,8 @@ def open_session(
     rng: Seed = None,
     kind: Kind = "sphere",
     reorth: Literal["auto", "full", "none"] = "auto",
+    basis: Precision | Literal["auto"] = "auto",
+    scratch: str | Path | None = None,
     dtype: Any = None,
     batch: int | Literal["auto"] = "auto",
     deflate: Deflate = "auto",
@@ -45,12 +51,14 @@ def open_session(
         batch=batch,
         max_products=max_products,
         reorth=reorth,
+        basis=basis,
         kind=kind,
         deflate=deflate,
         memory=memory,
     )
     operator = as_operator(A)
     vectors = dtype_of_vectors(operator, dtype)
+    on_host = _arrays.host_view(operator.xp.zeros(1, dtype=vectors, device=operator.device)) is not None
     free = _arrays.free_memory(operator.xp, operator.device) / 2 if memory is None else memory
     choice = choose(
         operator.n,
@@ -58,6 +66,9 @@ def open_session(
         steps=steps,
         first=first,
         reorth=reorth,
+        precisions=precisions(basis, vectors, operator.xp),
+        scratch=Path(scratch or tempfile.gettempdir()) if on_host else None,
+        itemsize=_arrays.itemsize(vectors),
         batch=batch,
         deflate=deflate,
         room=int(free // (operator.n * _arrays.itemsize(vectors))),
@@ -74,6 +85,15 @@ def open_session(
         show_progress=progress,
         before=before,
     )
+
+
+def precisions(basis: Precision | Literal["auto"], dtype: Any, xp: Any) -> Sequence[Precision]:
+    """Return the precisions that past vectors of a dtype may be kept in, the longest first."""
+    own = _arrays.itemsize(dtype)
+    known: list[Precision] = [name for name in PRECISIONS if np.dtype(name).itemsize <= own and hasattr(xp, name)]
+    if basis == "auto":
+        return known
+    return [basis] if np.dtype(basis).itemsize <= own else known[:1]
 
 
 def validate_tolerance(tol: float) -> None:
@@ -107,6 +127,7 @@ def _validate(
     batch: int | str,
     max_products: int | None,
     reorth: str,
+    basis: str,
     kind: str,
     deflate: str,
     memory: float | None,
@@ -126,6 +147,7 @@ def _validate(
             raise ValueError(msg)
     for name, value, allowed in (
         ("reorth", reorth, ("auto", "full", "none")),
+        ("basis", basis, ("auto", *PRECISIONS)),
         ("kind", kind, ("sphere", "rademacher")),
         ("deflate", deflate, ("auto", "none")),
     ):

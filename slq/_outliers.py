@@ -156,7 +156,9 @@ def table(resolved: Resolved, chosen: npt.NDArray[np.intp], shares: Floats, n: i
     )
 
 
-def resolve(rule: Rule, n: int, *, noise: float, groups: npt.NDArray[np.intp], signs: bool = False) -> Resolved:
+def resolve(
+    rule: Rule, n: int, *, noise: float, groups: npt.NDArray[np.intp], drift: float = 0.0, signs: bool = False
+) -> Resolved:
     """Find the eigenvalues that every probe has resolved.
 
     Parameters
@@ -169,6 +171,8 @@ def resolve(rule: Rule, n: int, *, noise: float, groups: npt.NDArray[np.intp], s
         Absolute noise floor of eigenvalues.
     groups : ndarray of int, shape (k,)
         Probes with the same number share reference vectors: the first probes of their group.
+    drift : float, default 0
+        What residuals of Ritz vectors have on top, where Krylov vectors were kept coarsely.
     signs : bool, default False
         Whether all but the first of each group are vectors of signs. Their parts in an eigenspace can span less than
         random ones would; only that none of them leaves the line of the first tells something.
@@ -181,7 +185,8 @@ def resolve(rule: Rule, n: int, *, noise: float, groups: npt.NDArray[np.intp], s
         nodes, gaps = np.column_stack([nodes, partners])[near], gaps[near]
     best = [rule.nodes[i, row[i]] for row in nodes for i in [int(np.argmin(rule.residuals[np.arange(k), row]))]]
     multiplicities = np.array(
-        [_multiplicity(rule, row, n, gap, noise, groups) for row, gap in zip(nodes, gaps, strict=True)], dtype=np.intp
+        [_multiplicity(rule, row, n, gap, noise + drift, groups) for row, gap in zip(nodes, gaps, strict=True)],
+        dtype=np.intp,
     )
     if signs:
         multiplicities[multiplicities > 1] = 0
@@ -290,6 +295,8 @@ def _multiplicity(
     if len(row) == 1:
         return 1 if n == 1 or n * rule.weights[0, row[0]] <= _SIMPLE_WEIGHT else 0
     relative = (rule.residuals[probes, row].max() + noise) / gap
+    if relative > _RESOLVED:
+        return 0
     threshold = max(_RANK_SAFETY * relative, 1e-8)
     for group in np.unique(groups):
         members = probes[groups == group]

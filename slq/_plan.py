@@ -13,12 +13,13 @@ from typing import Any, Literal
 import numpy as np
 
 from slq import _arrays, _probes
+from slq._basis import Precision
 from slq._budget import scatter_of_one, settled
-from slq._choice import vectors
 from slq._driver import FIRST_LOOK, LEAST_LEFT
 from slq._lanczos import LanczosRun, Reorth
 from slq._opening import open_session, validate_tolerance
 from slq._operators import Operator
+from slq._orthogonality import too_slow
 from slq._quadrature import gauss
 from slq._session import Session
 
@@ -52,6 +53,8 @@ class Plan:
         Peak memory of the Krylov vectors.
     reorth : {"full", "none"}
         Expected policy.
+    basis : str
+        Precision in which past Krylov vectors would be kept; "none" where they would not.
     batch : int
         Columns multiplied at once.
     seconds_per_column : float
@@ -68,9 +71,14 @@ class Plan:
     seconds: float
     bytes: float
     reorth: Reorth
+    basis: str
     batch: int
     seconds_per_column: float
     product_bytes: int | None = None
+
+    @property
+    def _policy(self) -> str:
+        return self.reorth if self.basis in ("none", "float64") else f"{self.reorth}, past ones in {self.basis}"
 
     def __repr__(self) -> str:
         rows = [
@@ -78,7 +86,7 @@ class Plan:
             ("tolerance", f"{self.tol:g} of the displayed range"),
             ("products", f"{self.products} ({self.probes} probes × {self.steps} steps, and tests)"),
             ("time", f"{self.seconds:.3g} s ({self.seconds_per_column:.2g} s per column, {self.batch} at once)"),
-            ("memory", f"{_size(self.bytes)} for Krylov vectors, re-orthogonalisation: {self.reorth}"),
+            ("memory", f"{_size(self.bytes)} for Krylov vectors, re-orthogonalisation: {self._policy}"),
         ]
         if self.product_bytes is not None:
             rows.append(("", f"{_size(self.product_bytes)} for a product"))
@@ -93,6 +101,7 @@ def plan(
     probes: int | None = None,
     steps: int | None = None,
     reorth: Literal["auto", "full", "none"] = "auto",
+    basis: Precision | Literal["auto"] = "auto",
     dtype: Any = None,
     batch: int | Literal["auto"] = "auto",
     memory: float | None = None,
@@ -112,6 +121,8 @@ def plan(
         Fixed numbers.
     reorth : {"auto", "full", "none"}, default "auto"
         Policy.
+    basis : {"auto", "float64", "float32", "float16"}, default "auto"
+        Precision of past Krylov vectors.
     dtype : dtype, optional
         Of the Krylov vectors.
     batch : int or "auto"
@@ -138,7 +149,9 @@ def plan(
     True
     """
     validate_tolerance(tol)
-    session = open_session(A, probes=probes, steps=steps, rng=0, reorth=reorth, dtype=dtype, batch=batch, memory=memory)
+    session = open_session(
+        A, probes=probes, steps=steps, rng=0, reorth=reorth, basis=basis, dtype=dtype, batch=batch, memory=memory
+    )
     operator, choice = session.operator, session.choice
     seconds, stretch = _sample(operator)
     scatter = scatter_of_one(operator.n, _DEVIATION / stretch)
@@ -153,15 +166,16 @@ def plan(
         products = dense
     width = choice.width(k, m, choice.reorth)
     itemsize = _arrays.itemsize(_arrays.working_dtype(operator.dtype if dtype is None else dtype, operator.xp))
-    policy, projections = choice.reorth, session.projection_seconds(k, m)
-    if choice.automatic and session.too_slow(projections, products * seconds):
+    policy, projections = choice.reorth, session.projections.seconds(k, m)
+    if choice.automatic and too_slow(projections, products * seconds):
         policy = "none"
-    held = max(width, choice.first_batch) * vectors(m, policy) + choice.references
+    held = max(width, choice.first_batch) * choice.vectors(m, policy) + choice.references
     total = products * seconds + (projections if policy == "full" else 0.0)
     tell = getattr(A, "product_bytes", None)
     block = tell(width) if callable(tell) else None
     size = float(held * operator.n * itemsize)
-    return Plan(operator.n, tol, k, m, products, total, size, policy, width, seconds, block)
+    kept = session.projections.precision if policy == "full" else "none"
+    return Plan(operator.n, tol, k, m, products, total, size, policy, kept, width, seconds, block)
 
 
 def _all_columns(session: Session, begun: int, products: int) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.linalg import eigh_tridiagonal, solve_banded
 
 from slq._arrays import Floats
-from slq._lanczos import Tridiagonal
+from slq._tridiagonal import Tridiagonal
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from slq._arrays import Floats
-from slq._lanczos import Tridiagonal
 from slq._measure import Measure
 from slq._quadrature import eigen_tridiagonal, lobatto, radau
+from slq._tridiagonal import Tridiagonal
 
 Nodes = list[tuple[Floats, Floats]]
 

@@ -13,11 +13,13 @@ import numpy.typing as npt
 
 from slq import _arrays, _probes
 from slq._arrays import Array, Floats
+from slq._basis import Storage
 from slq._deflation import orthonormal, project_out, projected
 from slq._krylov import unit_rows
-from slq._lanczos import LanczosRun, Reorth, Tridiagonal, concatenate
+from slq._lanczos import LanczosRun, Reorth
 from slq._operators import Operator
 from slq._probes import Kind
+from slq._tridiagonal import Tridiagonal, concatenate
 
 
 class Runs:
@@ -33,6 +35,8 @@ class Runs:
         Their law. With "rademacher" the first is a sphere probe all the same.
     reorth : {"full", "none"}
         Policy for new batches.
+    storage : Storage
+        How past vectors are kept with "full".
     dtype : dtype
         Of the Krylov vectors, in the operator's library.
     references : int
@@ -48,12 +52,14 @@ class Runs:
         seed: int,
         kind: Kind,
         reorth: Reorth,
+        storage: Storage,
         dtype: Any,
         references: int,
         done: Tridiagonal | None = None,
     ) -> None:
         self._operator, self._seed, self._kind, self._dtype = operator, seed, kind, dtype
         self.reorth: Reorth = reorth
+        self._storage = storage
         self._references = self.starts(range(references)) if references else None
         self._closed = [] if done is None else [done]
         self._projected = [] if done is None else [np.zeros(len(done.lengths), dtype=bool)]
@@ -65,7 +71,7 @@ class Runs:
         self._discarded: Tridiagonal | None = None
         self.asymmetry = 0.0
         self.repeat_error = 0.0
-        self.rounding = 0.0
+        self.rounding, self.drift, self.coarseness = 0.0, 0.0, 0.0
 
     @property
     def products(self) -> int:
@@ -93,6 +99,11 @@ class Runs:
         return self._open.product_seconds / max(self._open.steps, 1) if self._open else 0.0
 
     @property
+    def projection_cost(self) -> tuple[int, float]:
+        """Bytes that projections of the open batch have read, and seconds that they took, as far as that is seen."""
+        return self._open.projected if self._open else (0, 0.0)
+
+    @property
     def finished(self) -> bool:
         """Whether the open batch can go no further."""
         return self._open is None or self._open.finished
@@ -113,7 +124,13 @@ class Runs:
             operator = projected(operator, self._vectors, self._filling)
             start = unit_rows(project_out(start, self._vectors, operator.xp), operator.xp)
         self._open = LanczosRun(
-            operator, start, reorth=self.reorth, references=self._references, first=first, owned=True
+            operator,
+            start,
+            reorth=self.reorth,
+            storage=self._storage,
+            references=self._references,
+            first=first,
+            owned=True,
         )
         self._projected.append(np.full(count, self._vectors is not None))
         return self._open
@@ -125,7 +142,8 @@ class Runs:
         self._open.advance(steps)
         if not self.deflating:  # what is left of P A P can be small beside its rounding
             self.asymmetry = max(self.asymmetry, self._open.asymmetry or 0.0)
-        self.rounding = max(self.rounding, self._open.rounding)
+        for name in ("rounding", "drift", "coarseness"):
+            setattr(self, name, max(getattr(self, name), getattr(self._open, name)))
 
     @property
     def deflating(self) -> bool:

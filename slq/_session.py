@@ -22,6 +22,7 @@ from slq._choice import Choice
 from slq._dense import Diagonalised, diagonalise
 from slq._errors import DomainError, RunError, SlqWarning
 from slq._operators import Operator
+from slq._orthogonality import Projections, too_slow
 from slq._probes import Kind
 from slq._progress import NoMeter, meter
 from slq._runs import Runs
@@ -35,10 +36,6 @@ _CHUNK = 16
 _USUAL_STEPS = 40
 # So many further probes make projecting eigenvectors out of them worth its memory, at most this share of all.
 _WORTH_DEFLATING, _DEFLATION_SHARE = 4, 0.25
-# Projections may take this many seconds in all, or this many times the products' time, before they are given up.
-_FREE_SECONDS, _PROJECTION_SHARE = 10.0, 3.0
-# Bytes per second that projections read: two cores' memory, and a device's.
-_HOST_BANDWIDTH, _DEVICE_BANDWIDTH = 8e9, 1e12
 # Rounding in products and recurrence moves eigenvalues by about this many roundings of |A|.
 _NOISE_ROUNDINGS = 8.0
 # Relative asymmetry or change of products beyond this power of a rounding is no rounding.
@@ -74,12 +71,15 @@ class Session:
             seed=seed,
             kind=kind,
             reorth=choice.reorth,
+            storage=choice.storage,
             dtype=dtype,
             references=choice.references,
             done=before._tridiagonal if before is not None and before.steps == choice.steps else None,
         )
         self._seed, self._kind, self._dtype, self._confidence = seed, kind, dtype, confidence
         self._callback, self._allowed = callback, sys.maxsize if max_products is None else int(max_products)
+        on_host = _arrays.host_view(operator.xp.zeros(1, dtype=dtype, device=operator.device)) is not None
+        self.projections, self._given_up = Projections(choice, operator.n, dtype, on_host), ""
         self._meter: NoMeter = meter() if show_progress else NoMeter()
         self._began = perf_counter()
         self._deflated = np.zeros(0) if before is None else before.deflated
@@ -129,6 +129,7 @@ class Session:
         if allowed > 0:
             if self.choice.automatic and runs.reorth == "full" and self._projections_too_slow():
                 self._deflate()  # while the vectors are there
+                self._given_up = f"not kept orthogonal after step {runs.steps}: {self._predicted()}"
                 runs.stop_reorthogonalising()
             if self._stops():
                 return False
@@ -281,6 +282,10 @@ class Session:
             "dtype": _arrays.dtype_name(self._dtype),
             "device": str(self.operator.device),
         }
+        if exact is None:
+            metadata["vectors"] = self.projections.told(runs.reorth, self._given_up, len(T.lengths), T.alpha.shape[1])
+            if runs.reorth == "full":
+                metadata["basis"] = self.projections.precision
         return Spectrum(
             T.alpha,
             T.beta,
@@ -300,6 +305,7 @@ class Session:
             self._confidence,
             self._deflated if exact is None else np.zeros(0),
             runs.projected[: len(T.lengths)] if exact is None else np.zeros(1, dtype=bool),
+            0.0 if exact is not None else max(runs.drift, self._before.drift if self._before else 0.0),
         )
 
     def _noise(self, norm: float) -> float:
@@ -307,7 +313,8 @@ class Session:
         if self._exact is not None:  # LAPACK's rounding grows like the square root of n, at worst
             rounding = max(_NOISE_ROUNDINGS, np.sqrt(self.operator.n)) * self._exact.rounding
         else:
-            rounding = _NOISE_ROUNDINGS * max(_arrays.epsilon(self._dtype), self.runs.rounding)
+            unit = max(_arrays.epsilon(self._dtype), self.runs.rounding, self.runs.coarseness**2)
+            rounding = _NOISE_ROUNDINGS * unit
         known = max(self.operator.noise, float(getattr(self.operator.source, "noise", 0.0)))
         return float(norm * max(rounding, known, *self._tested))
 
@@ -337,21 +344,17 @@ class Session:
             )
         return tuple(found)
 
-    def projection_seconds(self, probes: int, steps: int) -> float:
-        """Predict the time that staying orthogonal takes: its bytes grow with the square of the steps."""
-        on_host = str(self.operator.device).startswith("cpu")
-        read = 2.0 * steps**2 * probes * self.operator.n * _arrays.itemsize(self._dtype)
-        return read / (_HOST_BANDWIDTH if on_host else _DEVICE_BANDWIDTH)
+    def _ahead(self) -> tuple[float, float]:
+        """Predict the seconds of projections and of products by the next time that the steps of the open batch grow."""
+        runs = self.runs
+        steps = min(self.choice.steps, max(5 * runs.steps // 4, _USUAL_STEPS))
+        return self.projections.seconds(runs.width, steps, runs.projection_cost), steps * runs.product_seconds
 
     def _projections_too_slow(self) -> bool:
-        """Whether the projections of the open batch cost too much by the next time that its steps grow."""
-        steps = min(self.choice.steps, max(5 * self.runs.steps // 4, _USUAL_STEPS))
-        return self.too_slow(self.projection_seconds(self.runs.width, steps), steps * self.runs.product_seconds)
+        return too_slow(*self._ahead())
 
-    @staticmethod
-    def too_slow(projections: float, products: float) -> bool:
-        """Whether so many seconds of projections are too much beside so many of products."""
-        return projections > max(_FREE_SECONDS, _PROJECTION_SHARE * products)
+    def _predicted(self) -> str:
+        return "it would take about {:.2g} s beside {:.2g} s of products".format(*self._ahead())
 
     def _raise_with_partial(self, error: Exception) -> None:
         """Re-raise what stopped the run, with what was computed before it attached."""

@@ -22,11 +22,11 @@ from slq._coordinate import Coordinate, Scale, natural
 from slq._distribution import Question
 from slq._estimates import Band, Claim, Estimate
 from slq._interpretation import Facts, Interpretation, interpret, shortened
-from slq._lanczos import Tridiagonal, concatenate
 from slq._measure import Measure
 from slq._outliers import Outliers, Resolved
 from slq._probes import Law
 from slq._quadrature import eigen_tridiagonal
+from slq._tridiagonal import Tridiagonal, concatenate
 
 # Ritz vectors this exact, relative to the gap, are projected out: what is left of them is the square of it.
 _SHARP = 1e-4
@@ -74,6 +74,9 @@ class Spectrum:
         Eigenvalues whose eigenvectors were projected out for some of the probes.
     projected : ndarray of bool, shape (probes,)
         For which.
+    drift : float
+        How far the run is from an exact one in its vectors, in units of the eigenvalues: zero unless past Krylov
+        vectors are kept in a shorter precision (`basis`). Bounds what multiplicities may be concluded from.
     nodes, weights, residuals : ndarray, shape (probes, steps)
         Gauss rules: nodes ascend in each row, weights sum to one, an eigenvalue lies within the residual of each node.
         Rows of probes that ended early repeat their last node with weight zero.
@@ -97,6 +100,7 @@ class Spectrum:
     confidence: float = 0.95
     deflated: Floats = field(default_factory=lambda: np.zeros(0))
     projected: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    drift: float = 0.0
     nodes: Floats = field(init=False)
     weights: Floats = field(init=False)
     residuals: Floats = field(init=False)
@@ -330,6 +334,7 @@ class Spectrum:
             projected=np.concatenate([self.projected, other.projected]),
             reorth="full" if self.reorth == other.reorth == "full" else "none",
             noise=max(self.noise, other.noise),
+            drift=max(self.drift, other.drift),
             products=self.products + other.products,
             seconds=self.seconds + other.seconds,
             status=f"merged: {self.status}; {other.status}",
@@ -373,6 +378,7 @@ class Spectrum:
             self.kind,
             self.reorth == "full",
             self.noise,
+            self.drift,
             self.groups,
             self.deflated,
             self.projected,
@@ -416,7 +422,7 @@ class Spectrum:
         As coefficients of probe 0's Krylov vectors, shape (d, steps). None where multiplicities were not verified.
         """
         r, length = self._resolved, self.lengths[0]
-        sharp = r.residuals <= _SHARP * r.gaps
+        sharp = r.residuals + self.drift <= _SHARP * r.gaps
         chosen = np.flatnonzero((r.multiplicities == 1) & sharp) if r.verified else np.zeros(0, dtype=np.intp)
         chosen = chosen[np.argsort(-np.abs(r.values[chosen]), kind="stable")][:most]
         vectors = eigen_tridiagonal(self.alpha[0, :length], self.beta[0, : length - 1])[1]

@@ -22,6 +22,7 @@ def text(s: Spectrum) -> str:
     rows = [
         ("run", f"{_probes(s)}, {s.products} products, {s.seconds:.3g} s"),
         ("status", s.status),
+        *([("vectors", s.metadata["vectors"])] if _unusual(s) else []),
         ("edges", f"all eigenvalues in [{low:.6g}, {high:.6g}]"),
         ("outliers", _outliers(s)),
         ("trace", str(trace)),
@@ -64,6 +65,12 @@ def sparkline(s: Spectrum, width: int = _WIDTH) -> str:
     mass = np.maximum(np.diff(s.cdf(edges).value), 0.0)
     heights = np.sqrt(mass / (mass.max() or 1.0))
     return "".join(_BLOCKS[int(np.ceil(h * 8 - 1e-9))] for h in heights)
+
+
+def _unusual(s: Spectrum) -> bool:
+    """Whether Krylov vectors were not kept, or otherwise than they are, and nobody asked for that by name."""
+    told = str(s.metadata.get("vectors", "as asked"))
+    return s.drift > 0 or " files " in told or (s.reorth == "none" and "as asked" not in told)
 
 
 def _probes(s: Spectrum) -> str:

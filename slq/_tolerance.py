@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import numpy as np
 
+from slq._basis import Precision
 from slq._estimates import Estimate
 from slq._opening import open_session
 from slq._probes import Seed
@@ -39,6 +41,8 @@ class Options(TypedDict, total=False):
 
     rng: Seed
     reorth: Literal["auto", "full", "none"]
+    basis: Precision | Literal["auto"]
+    scratch: str | Path | None
     dtype: Any
     batch: int | Literal["auto"]
     deflate: Literal["auto", "none"]

@@ -17,12 +17,12 @@ from slq._arrays import Floats
 from slq._classical import Picture
 from slq._coordinate import Coordinate, Scale
 from slq._density import Density, Stems
-from slq._lanczos import Tridiagonal
 from slq._log_density import log_density
 from slq._measure import Measure
 from slq._quadrature import gauss
 from slq._rules import Nodes, Rules
 from slq._smoothing import Damping, Reference, WidthRule
+from slq._tridiagonal import Tridiagonal
 
 if TYPE_CHECKING:
     from slq._spectrum import Spectrum

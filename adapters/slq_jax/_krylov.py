@@ -15,7 +15,7 @@ import numpy.typing as npt
 from jax.sharding import NamedSharding, PartitionSpec
 
 from slq._arrays import to_host
-from slq._krylov import PAIRS, asymmetry_of
+from slq._krylov import PAIRS, Krylov, asymmetry_of
 from slq_jax._parameters import x64_enabled
 from slq_jax._placement import Placement
 
@@ -24,10 +24,20 @@ _EXACT = jax.lax.Precision.HIGHEST
 Floats = npt.NDArray[np.float64]
 
 
+def recurrence(
+    placement: Placement, start: jax.Array, *, reorth: bool, precision: str | None = None, references: Any = None
+) -> "JaxKrylov | Krylov":
+    """Return the compiled recurrence; the core's where past vectors are to be kept more coarsely than they are."""
+    if reorth and precision not in (None, str(start.dtype)):
+        return Krylov(start, jnp, reorth=True, precision=precision, references=references)
+    return JaxKrylov(placement, start, reorth=reorth, references=references)
+
+
 class JaxKrylov:
     """Stands in for `slq._krylov.Krylov`; see there. Vectors are cut over the mesh of the operator's placement."""
 
     __slots__ = ("_alive", "_beta", "_blocks", "_placement", "_previous", "_references", "_scale", "_used", "current")
+    drift, projected = 0.0, (0, 0.0)  # nothing is kept coarsely; what a device does takes no time that shows here
 
     def __init__(self, placement: Placement, start: jax.Array, *, reorth: bool, references: Any = None) -> None:
         self._placement = placement

@@ -12,7 +12,7 @@ import numpy as np
 from jax.experimental.sparse import BCOO, BCSR
 
 from slq._algebra import Linear
-from slq_jax._krylov import JaxKrylov
+from slq_jax._krylov import recurrence
 from slq_jax._parameters import x64_enabled
 from slq_jax._placement import Placement, automatic, placement_of
 
@@ -51,7 +51,7 @@ class MatrixOperator(Linear):
         self.shape: tuple[int, int] = (n, n)
         self.dtype: Any = jnp.promote_types(values.dtype, jnp.float32)
         self.device: Any = placement.device
-        self.krylov = partial(JaxKrylov, placement)
+        self.krylov = partial(recurrence, placement)
         self.metadata: dict[str, Any] = facts | {"dtype": values.dtype.name, "device": str(self.device)}
 
     @property

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from slq._algebra import Linear
 from slq._arrays import epsilon, free_memory
 from slq_jax._columns import mapped
-from slq_jax._krylov import JaxKrylov
+from slq_jax._krylov import recurrence
 from slq_jax._parameters import X64, Parameters, x64_enabled
 from slq_jax._passes import Passes
 from slq_jax._placement import Placement
@@ -129,9 +129,9 @@ class CurvatureOperator(Linear):
         }
 
     @property
-    def krylov(self) -> Callable[..., JaxKrylov]:
+    def krylov(self) -> Callable[..., Any]:
         """Makes the recurrence of a run; see `slq.Operator`."""
-        return partial(JaxKrylov, self._placement)
+        return partial(recurrence, self._placement)
 
     def matmat(self, X: jax.Array, /) -> jax.Array:
         """Multiply the matrix with b columns in one pass over the data.

@@ -137,12 +137,22 @@ class TestBatches:
             assert max(operator.widths) <= max(room // 26, 1)
 
     def test_end_without_orthogonality_where_nothing_else_fits(self):
-        s = slq.spectrum(Fragile(), probes=3, steps=20, rng=3, memory=12 * 8 * N)
+        s = slq.spectrum(Fragile(), probes=3, steps=20, rng=3, memory=10 * 8 * N)
         assert s.reorth == "none"
+        assert "even in float16" in s.metadata["vectors"]
         assert not s.certified
         assert "no re-orthogonalisation" in repr(s)
-        forced = slq.spectrum(Fragile(), probes=3, steps=20, rng=3, memory=12 * 8 * N, reorth="full")
+        forced = slq.spectrum(Fragile(), probes=3, steps=20, rng=3, memory=10 * 8 * N, reorth="full")
         assert forced.reorth == "full"
+        assert "in files" not in s.metadata["vectors"]
+        assert " files in " in forced.metadata["vectors"]
+
+    @pytest.mark.parametrize(("vectors", "basis"), [(60, "float64"), (30, "float32"), (12, "float16")])
+    def test_keep_vectors_in_the_longest_precision_that_fits(self, vectors, basis):
+        s = slq.spectrum(Fragile(), probes=2, steps=20, rng=3, memory=vectors * 8 * N)
+        assert (s.reorth, s.metadata["basis"]) == ("full", basis)
+        assert (s.drift > 0) == (basis != "float64")
+        assert basis in s.metadata["vectors"]
 
 
 def test_the_first_probes_of_a_longer_run_are_those_of_a_shorter_one():

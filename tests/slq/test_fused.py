@@ -9,7 +9,7 @@ import slq
 from slq import _kernels, as_operator, gallery
 from slq._errors import RunError
 from slq._fused import Fused
-from slq._krylov import Krylov
+from slq._host import HostKrylov
 from slq._lanczos import LanczosRun
 from slq._probes import probes
 
@@ -48,7 +48,7 @@ def plain(A, k=3, steps=8, **options):
     operator = as_operator(A)
     hidden = as_operator(lambda X: operator.product(X), n=operator.n, like=np.zeros(1, operator.dtype), block=True)
     run = run_of(hidden, k, steps, **options)
-    assert isinstance(run._krylov, Krylov)
+    assert isinstance(run._krylov, HostKrylov)
     return run
 
 
@@ -171,7 +171,7 @@ class TestTheSameEnds:
 
 class TestWhatIsNotFused:
     def test_small_matrices_are_not_worth_it(self):
-        assert isinstance(run_of(sparse())._krylov, Krylov)
+        assert isinstance(run_of(sparse())._krylov, HostKrylov)
 
     @pytest.mark.usefixtures("fused")
     def test_stored_vectors_another_precision_or_another_product_are_left_to_the_plain_step(self):
@@ -183,4 +183,4 @@ class TestWhatIsNotFused:
             (A, start.astype(np.float32), "none"),
             (wrapped, start, "none"),
         ):
-            assert isinstance(LanczosRun(operator, rows, reorth=reorth)._krylov, Krylov)
+            assert isinstance(LanczosRun(operator, rows, reorth=reorth)._krylov, HostKrylov)

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import slq
-from slq import _arrays, _basis, _lanczos, as_operator, gallery
+from slq import _arrays, _host_basis, _stage, as_operator, gallery
 from slq._errors import RunError
-from slq._lanczos import LanczosRun, Tridiagonal, concatenate
+from slq._lanczos import LanczosRun
 from slq._probes import probes
+from slq._tridiagonal import Tridiagonal, concatenate
 
 
 class Recorder:
@@ -177,7 +178,7 @@ class TestBreakdown:
         assert_array_equal(T.alpha, 0.0)
         assert T.invariant.all()
 
-    @pytest.mark.parametrize("rank", [1, 2, 5])
+    @pytest.mark.parametrize("rank", [1, 2, 3])
     def test_of_low_rank_is_one_step_after_it(self, rank):
         T = coefficients(
             gallery.from_eigenvalues([0.0, *range(1, rank + 1)], multiplicities=[60, *[9] * rank])[0], 3, 30
@@ -594,7 +595,7 @@ class TestWithoutReorthogonalisation:
         assert nodes[-1] < law.edges[1] + 1e-10
 
     def test_no_vectors_are_kept(self, symmetric, monkeypatch):
-        monkeypatch.setattr(_basis.Basis, "append", None)
+        monkeypatch.setattr(_host_basis.HostBasis, "append", None)
         assert coefficients(symmetric(20), 2, 10, reorth="none").lengths.tolist() == [10, 10]
 
 
@@ -710,7 +711,8 @@ class TestCopiesToTheHost:
     def test_there_is_one_in_eight_steps_and_a_few_at_the_start(self, monkeypatch, steps, references):
         copies, to_host = [], _arrays.to_host
         monkeypatch.setattr(_arrays, "to_host", lambda x: copies.append(x.shape) or to_host(x))
-        A, start = np.diag(np.arange(1.0, 101.0)), probes(100, range(4), seed=0)
+        xp = pytest.importorskip("array_api_strict")
+        A, start = xp.asarray(np.diag(np.arange(1.0, 101.0))), xp.asarray(probes(100, range(4), seed=0))
         run = LanczosRun(as_operator(A), start, reorth="full", references=start if references else None)
         run.advance(steps)
         assert len(copies) <= steps / 8 + 4
@@ -744,5 +746,5 @@ class TestTridiagonal:
 
 
 def test_the_names_of_the_core_are_those_of_the_package():
-    assert slq.lanczos is _lanczos.lanczos
+    assert slq.lanczos is _stage.lanczos
     assert slq.Tridiagonal is Tridiagonal

@@ -11,9 +11,10 @@ from scipy.integrate import quad
 
 import slq
 from slq import as_operator, gallery
-from slq._lanczos import LanczosRun, Tridiagonal, concatenate
+from slq._lanczos import LanczosRun
 from slq._probes import probes
 from slq._quadrature import eigen_tridiagonal, radau
+from slq._tridiagonal import Tridiagonal, concatenate
 
 
 def tridiagonal(alpha, beta, length=None):
