@@ -56,7 +56,7 @@ class Blocks:
             if operator.order == "C" and _arrays.is_numpy(xp):
                 columns = np.ascontiguousarray(columns)
             block = operator.product(columns)
-            require_block(block, tuple(columns.shape))
+            require_block(block, columns)
             parts.append(_arrays.cast(block, self.dtype, xp))
         self.products += X.shape[1]
         whole = xp.concat(parts, axis=1)
