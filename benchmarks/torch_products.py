@@ -28,7 +28,7 @@ from torch import nn
 import slq
 
 WIDTHS = (1, 10)
-OURS = ("auto", "graph", "graph-vmap", "forward-over-reverse", "linearize")
+OURS = ("auto", "graph", "fused", "graph-vmap", "forward-over-reverse", "linearize")
 PEERS = ("curvlinops", "hessian_eigenthings", "pyhessian")
 
 CLOCK: list[Callable[[], float]] = [time.perf_counter]

@@ -197,7 +197,7 @@ def test_warnings_reach_the_caller():
 
 
 def test_the_memory_is_shared_by_size(matrices):
-    scarce = slq.spectra(matrices, joint=Joint(matrices), memory=40_000, probes=1, steps=30, rng=0)
+    scarce = slq.spectra(matrices, joint=Joint(matrices), memory=12_000, probes=1, steps=30, rng=0)
     ample = slq.spectra(matrices, joint=Joint(matrices), memory=1e9, probes=1, steps=30, rng=0)
 
     assert (scarce["wide"].reorth, ample["wide"].reorth) == ("none", "full")
