@@ -137,6 +137,31 @@ def extension(backend):
     close(longer.nodes, whole.nodes, backend.tolerance)
 
 
+@feature('past vectors kept in float16 (`basis="float16"`)', lacking=("array_api_strict",))
+def coarse_basis(backend):
+    same_rules(backend, backend.asarray(matrix()), matrix(), tolerance=1e-4, reorth="full", basis="float16")
+
+
+@feature("eigenpairs (`slq.eigsh`)")
+def eigenpairs(backend):
+    pairs = slq.eigsh(backend.asarray(matrix()), 2, which="LA", rng=0)
+    close(pairs.values, eigenvalues()[-2:], backend.tolerance)
+
+
+@feature("f(A) b (`slq.apply`)")
+def application(backend):
+    b = np.ones(N)
+    applied = slq.apply(backend.asarray(matrix()), backend.asarray(b), "log", steps=30)
+    values, vectors = np.linalg.eigh(matrix())
+    close(backend.to_numpy(applied.value), vectors @ (np.log(values) * (vectors.T @ b)), max(backend.tolerance, 1e-8))
+
+
+@feature("traces from sketches (`slq.xtrace`)")
+def sketches(backend):
+    estimate = slq.xtrace(backend.asarray(matrix()), products=60, rng=0)
+    assert estimate.low <= np.trace(matrix()) <= estimate.high
+
+
 @feature("the doctor (`slq.check`)")
 def doctor(backend):
     assert slq.check(backend.asarray(matrix()))
