@@ -18,18 +18,10 @@ from slq._history import History
 from slq._history_file import HistoryFile
 from slq._krylov_aware import krylov_aware_trace
 from slq._lockstep import spectra
-from slq._measurements import (
-    alignment,
-    gradient_concentration,
-    gradient_energy,
-    negative_mass,
-    outlier_ratio,
-    sharpness,
-    subspace_overlap,
-    trace_ratio,
-)
+from slq._measurements import negative_mass, outlier_ratio, sharpness, trace_ratio
 from slq._operators import Operator, SymmetricOperator, as_operator
 from slq._outliers import Outliers
+from slq._overlaps import alignment, gradient_concentration, gradient_energy, subspace_overlap
 from slq._plan import Plan, plan
 from slq._quadrature import Rule, gauss
 from slq._quantities import (
