@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+import tracemalloc
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -31,6 +32,9 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=1_000_000)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--dtypes", nargs="+", default=["float64", "float32"])
+    parser.add_argument(
+        "--kept", nargs="+", default=["not kept", *PRECISIONS], help="of the vectors: not kept, float16, …"
+    )
     parser.add_argument("--files", action="store_true", help="keep vectors in temporary files, too")
     options = parser.parse_args()
     rows = []
@@ -38,6 +42,8 @@ def main() -> None:
         stored = [name for name in PRECISIONS if np.dtype(name).itemsize <= np.dtype(dtype).itemsize]
         places = [None, Path(tempfile.gettempdir())] if options.files else [None]
         for storage in (None, *(Storage(name, place, options.steps) for place in places for name in stored)):
+            if ("not kept" if storage is None else storage.name(np.dtype(dtype))) not in options.kept:
+                continue
             rows.append(cost(options.n, options.steps, np.dtype(dtype), storage, options.rounds))
             print(rows[-1], flush=True)
     report(rows, options.out)
@@ -54,8 +60,13 @@ def cost(n: int, steps: int, dtype: np.dtype[Any], storage: Storage | None, roun
     start = probes(n, range(1), seed=0, dtype=dtype)
     block = np.ones(2**28, np.uint8)
     speed = 2 * block.nbytes / medians({"copy": partial(copy, np.empty_like(block), block)}, 3)["copy"]
+    timed(operator, start, 3, storage)  # compiles
+    tracemalloc.start()
+    timed(operator, start, steps, storage)
+    held = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
     seconds, read = [], [0.0]
-    for _ in range(rounds + 1):  # one call that is not counted
+    for _ in range(rounds):
         run, took = timed(operator, start, steps, storage)
         seconds.append(took)
         if run.projected[1]:
@@ -71,8 +82,9 @@ def cost(n: int, steps: int, dtype: np.dtype[Any], storage: Storage | None, roun
         "kept in": "not kept" if storage is None else storage.name(dtype) + (", files" if storage.folder else ""),
         "n": n,
         "steps": steps,
-        "seconds": statistics.median(seconds[1:]),
-        "basis GB": size / 1e9,
+        "seconds": statistics.median(seconds),
+        "2, 4, 8 bytes each, GB": size / 1e9,
+        "memory beside 7 vectors, GB": (held - 7 * n * dtype.itemsize) / 1e9 if size else None,
         "share of copy": statistics.median(read[1:]) / speed if read[1:] else None,
         "orthogonality": loss,
         "ghosts": ghosts,
