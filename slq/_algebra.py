@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from slq import _arrays
 from slq._arrays import Array
+from slq._entries import Traces, shifted_traces
 from slq._operators import Operator, as_operator
 
 # Sums of a few terms that do not cancel are this many times smaller than their parts together, or less.
@@ -114,6 +115,15 @@ class Combination(Linear):
         """The terms' facts beside their coefficients, and the shift."""
         terms = [{"coefficient": c, **operator.metadata} for c, operator in self.terms]
         return {"kind": str(self), "terms": terms, "shift": self.shift}
+
+    @property
+    def traces(self) -> Traces | None:
+        """Tr and tr of the square, where they are those of one term, scaled and shifted; None where not known."""
+        if len(self.terms) > 1:
+            return None
+        ((factor, operator),) = self.terms
+        own = operator.traces()
+        return own and shifted_traces((factor * own[0], factor**2 * own[1]), self.shift, operator.n)
 
     @property
     def krylov(self) -> Any:

@@ -32,7 +32,7 @@ def rules_of(spectrum: Spectrum) -> Rules:
     if spectrum.kind == "rademacher" and spectrum.probes > 1:  # the first, a sphere probe, is there for the edges
         signs = tuple(p for p in measure.probes if p.row > 0)
         measure = replace(measure, probes=signs) if signs else measure
-    return Rules(measure, spectrum._tridiagonal)
+    return Rules(measure, spectrum._tridiagonal, spectrum.traces)
 
 
 def sampling_of(spectrum: Spectrum, confidence: float) -> Sampling:

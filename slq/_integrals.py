@@ -3,7 +3,7 @@
 Where the signs of f's high derivatives are known, Gauss, Gauss-Radau and Gauss-Lobatto rules bound each probe's
 v^T f(A) v from both sides (Golub & Meurant 2010, theorems 6.3 to 6.5); for any other f the quadrature error is
 extrapolated and the result is called an estimate. The sampling part uses the known law of sphere probes, so one probe
-has an interval too.
+has an interval too. What exact traces of A explain of f is not sampled; see `_controls`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from slq._arrays import Floats
+from slq._controls import controls_of, exact_quadratic
 from slq._errors import DomainError
 from slq._estimates import Claim, ErrorParts, Estimate
 from slq._integrands import Function, Integrand
@@ -79,6 +80,18 @@ def trace_estimate(rules: Rules, integrand: Integrand, sampling: Sampling, *, lo
     measure = rules.measure
     require_domain(measure, integrand, sampling.noise)
     _require_lower(measure, sampling.noise, lower)
+    if whole := exact_quadratic(rules, integrand):
+        return whole.estimate(sampling.confidence)
+    controls = controls_of(rules)
+    control = controls.fit(integrand.f) if controls else None
+    if control is None:
+        return _sampled(rules, integrand, sampling, lower)
+    return control.added_to(_sampled(rules, control.rest(integrand), sampling, lower))
+
+
+def _sampled(rules: Rules, integrand: Integrand, sampling: Sampling, lower: float | None) -> Estimate:
+    """Return tr f(A) from what the probes saw, and nothing else."""
+    measure = rules.measure
     known = float(np.sum(measure.multiplicities * integrand.f(measure.values)))
     slack = numeric_error(measure, integrand, sampling.noise)
     if measure.n_rest == 0:

@@ -3,7 +3,7 @@
 The traces share their probes, so that their errors are correlated and a quotient is far more certain than its parts.
 From eight probes on the scatter is told by the jackknife over the probes; fewer are judged by the law of sphere probes
 for the one function that g is to first order (delta method). What the steps leave open is twice the change of g from
-three quarters of them.
+three quarters of them. What exact traces of A explain of all these functions is not sampled; see `_controls`.
 
 Source: Efron & Stein 1981, doi:10.1214/aos/1176345462 (jackknife).
 """
@@ -17,6 +17,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from slq._arrays import Floats
+from slq._controls import Controls, controls_of
 from slq._estimates import ErrorParts, Estimate
 from slq._integrals import PROBES_FOR_STUDENT, Sampling, moments_of, numeric_error, sampling_error
 from slq._integrands import Function, Integrand
@@ -50,6 +51,9 @@ class Combination:
 def joint_estimate(rules: Rules, combination: Combination, sampling: Sampling) -> Estimate:
     """Return g of the traces with its interval, always as an estimate."""
     measure, k = rules.measure, len(rules.measure.probes)
+    controls = controls_of(rules)
+    if controls is not None:
+        combination = _controlled(rules, combination, controls)
     known = np.array([np.sum(measure.multiplicities * f(measure.values)) for f in combination.functions])
     if measure.n_rest == 0:
         value, error, quadrature, linear = combination.value(known), 0.0, 0.0, combination.linear(known)
@@ -67,6 +71,22 @@ def joint_estimate(rules: Rules, combination: Combination, sampling: Sampling) -
     half = error + quadrature + slack
     parts = ErrorParts(error, quadrature, slack)
     return Estimate(value, value - half, value + half, parts, sampling.confidence, "estimate")
+
+
+def _controlled(rules: Rules, combination: Combination, controls: Controls) -> Combination:
+    """Return the combination with exact parts of all traces taken out of what is sampled, where that is worth it."""
+    measure = rules.measure
+    known = np.array([np.sum(measure.multiplicities * f(measure.values)) for f in combination.functions])
+    linear = combination.linear(_totals(rules, rules.gauss, combination, known).mean(axis=0))
+    if controls.fit(linear) is None:
+        return combination
+    fits = [controls.quadratic(f) for f in combination.functions]
+    exact = np.array([fit.trace for fit in fits])
+    return Combination(
+        [fit.left_of(f) for fit, f in zip(fits, combination.functions, strict=True)],
+        lambda rest: combination.value(rest + exact),
+        lambda rest: combination.gradient(rest + exact),
+    )
 
 
 def _totals(rules: Rules, nodes: Nodes, combination: Combination, known: Floats) -> Floats:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from slq._entries import Traces, sparse_traces
+
 Block = npt.NDArray[Any]
 
 # A block of rows holds about so many bytes of x: it stays in a core's second cache with its image.
@@ -44,6 +46,12 @@ class Grid:
             target[:-1] -= source[1:]
         return np.asarray(image.reshape(last - first, -1))
 
+    def traces(self) -> Traces:
+        """Return (tr A, tr A^2): the diagonal, and a pair of -1 for every two neighbours."""
+        n, axes = float(np.prod(self.sides, dtype=np.float64)), len(self.sides)
+        pairs = sum(n - n / side for side in self.sides)
+        return 2 * axes * n, (2 * axes) ** 2 * n + 2 * pairs
+
     def edges(self, rows: int) -> npt.NDArray[np.intp]:
         """Return where to cut the rows into blocks of about `rows`."""
         plane = int(np.prod(self.sides[1:]))
@@ -71,6 +79,10 @@ class Rows:
             piece = self._pieces[first, last] = self._cut(first, last)
         image: Block = piece @ x
         return image
+
+    def traces(self) -> Traces:
+        """Return (tr A, tr A^2)."""
+        return sparse_traces(self.matrix)
 
     def edges(self, rows: int) -> npt.NDArray[np.intp]:
         """Return where to cut the rows into blocks of about `rows`."""

@@ -18,6 +18,7 @@ import scipy.sparse
 
 from slq import _arrays
 from slq._arrays import Array
+from slq._entries import Traces, dense_traces
 from slq._errors import RunError
 from slq._kernels import Product
 from slq._kernels_numpy import Rows
@@ -38,7 +39,8 @@ class SymmetricOperator(Protocol):
 
     Optional attributes: `xp` (array namespace, NumPy if absent), `device`, `order` ("C" or "F": the memory order it
     likes blocks in), `noise` (relative error of one product), `metadata` (JSON-able facts), `krylov` (makes a
-    recurrence of its own, as for `Operator`).
+    recurrence of its own, as for `Operator`), `traces` (the two floats tr A and tr A^2, where they are known exactly,
+    or None: asked for once in a run, they save probes for every other trace).
     """
 
     @property
@@ -54,6 +56,10 @@ class SymmetricOperator(Protocol):
     def matmat(self, X: Array, /) -> Array:
         """Return A @ X for an (n, b) block of column vectors in the operator's own array library."""
         ...
+
+
+def _unknown() -> None:
+    """Return the traces of an operator that does not know them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,8 @@ class Operator:
     krylov : callable, optional
         ``krylov(start, reorth=bool, references=array or None)`` makes what takes the place of the core's recurrence:
         an object with the methods of `slq._krylov.Krylov`, for libraries that have fused kernels of their own.
+    traces : callable
+        Returns tr A and tr A^2 as two floats where they are known exactly, else None; may cost a pass over the matrix.
     source : object
         What was wrapped; its `noise` and `metadata` are read again after the run, when it may know more.
     """
@@ -94,6 +102,7 @@ class Operator:
     noise: float = 0.0
     metadata: Mapping[str, Any] = field(default_factory=dict)
     krylov: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
+    traces: Callable[[], Traces | None] = field(default=_unknown, repr=False, compare=False)
     source: Any = field(default=None, repr=False, compare=False)
 
     @property
@@ -205,13 +214,15 @@ def _from_sparse(matrix: Any) -> Operator:
     n = _dimension(matrix.shape)
     matrix = _floating(matrix.tocsr() if matrix.format != "csr" else matrix)
     require_two_triangles(matrix)
+    rows = Rows(matrix)
     return Operator(
         n,
         matrix.dtype,
-        Product(Rows(matrix)),
+        Product(rows),
         _arrays.namespace_of_dtype(matrix.dtype),
         "cpu",
         metadata={"kind": "sparse matrix", "nonzeros": int(matrix.nnz)},
+        traces=rows.traces,
     )
 
 
@@ -219,12 +230,13 @@ def _from_array(matrix: Array) -> Operator:
     n = _dimension(matrix.shape)
     xp = _arrays.namespace_of(matrix)
     matrix = _floating(matrix, xp)
-    device = _arrays.device_of(matrix)
+    device, traces = _arrays.device_of(matrix), partial(dense_traces, matrix, xp)
     if _arrays.is_half(matrix.dtype):
         product = partial(_arrays.widened_product, matrix, xp)
         facts = {"kind": f"dense {_arrays.dtype_name(matrix.dtype)} matrix, multiplied in float32"}
-        return Operator(n, xp.float32, product, xp, device, _BY_COLUMNS, metadata=facts)
-    return Operator(n, matrix.dtype, matrix.__matmul__, xp, device, _BY_COLUMNS, metadata={"kind": "dense matrix"})
+        return Operator(n, xp.float32, product, xp, device, _BY_COLUMNS, metadata=facts, traces=traces)
+    facts = {"kind": "dense matrix"}
+    return Operator(n, matrix.dtype, matrix.__matmul__, xp, device, _BY_COLUMNS, metadata=facts, traces=traces)
 
 
 def _from_object(obj: Any, like: Array | None) -> Operator:
@@ -254,6 +266,7 @@ def _from_object(obj: Any, like: Array | None) -> Operator:
         float(getattr(obj, "noise", 0.0)),
         {"kind": type(obj).__name__, **getattr(obj, "metadata", {})},
         getattr(obj, "krylov", None),
+        product.source.traces if isinstance(product, Product) else partial(getattr, obj, "traces", None),
         obj,
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from slq._arrays import Floats
+from slq._entries import Traces
 from slq._measure import Measure
 from slq._quadrature import eigen_tridiagonal, lobatto, radau
 from slq._tridiagonal import Tridiagonal
@@ -25,10 +26,13 @@ class Rules:
         What is known and what each probe saw of the rest.
     T : Tridiagonal
         The run's coefficients.
+    traces : tuple of float, optional
+        tr A and tr A^2, where they are known exactly.
     """
 
     measure: Measure
     T: Tridiagonal
+    traces: Traces | None = None
     _made: dict[tuple[float, ...], Nodes] = field(default_factory=dict, repr=False)
 
     @property

@@ -20,6 +20,7 @@ import numpy as np
 from slq import _arrays
 from slq._choice import Choice
 from slq._dense import Diagonalised, diagonalise
+from slq._entries import Traces
 from slq._errors import DomainError, RunError, SlqWarning
 from slq._operators import Operator
 from slq._orthogonality import Projections, too_slow
@@ -84,6 +85,7 @@ class Session:
         self._began = perf_counter()
         self._deflated = np.zeros(0) if before is None else before.deflated
         self._exact: Diagonalised | None = None
+        self._known: tuple[Traces | None] | None = None  # asked for once
         self._backed_off = ""
 
     @property
@@ -306,7 +308,14 @@ class Session:
             self._deflated if exact is None else np.zeros(0),
             runs.projected[: len(T.lengths)] if exact is None else np.zeros(1, dtype=bool),
             0.0 if exact is not None else max(runs.drift, self._before.drift if self._before else 0.0),
+            self._traces(),
         )
+
+    def _traces(self) -> Traces | None:
+        """Return exact traces of the operator, while it looks like a symmetric matrix that stays as it is."""
+        if self._known is None:
+            self._known = (self.operator.traces(),)
+        return None if self._findings() else self._known[0]
 
     def _noise(self, norm: float) -> float:
         """Return the absolute noise floor of eigenvalues of an operator of the given size."""

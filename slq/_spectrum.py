@@ -20,6 +20,7 @@ from slq._arrays import Floats
 from slq._budget import ErrorBudget
 from slq._coordinate import Coordinate, Scale, natural
 from slq._distribution import Question
+from slq._entries import Traces, shifted_traces
 from slq._estimates import Band, Claim, Estimate
 from slq._interpretation import Facts, Interpretation, interpret, shortened
 from slq._measure import Measure
@@ -77,6 +78,8 @@ class Spectrum:
     drift : float
         How far the run is from an exact one in its vectors, in units of the eigenvalues: zero unless past Krylov
         vectors are kept in a shorter precision (`basis`). Bounds what multiplicities may be concluded from.
+    traces : tuple of float, optional
+        tr A and tr A^2 where they are known exactly, as of stored matrices: control variates of all other traces.
     nodes, weights, residuals : ndarray, shape (probes, steps)
         Gauss rules: nodes ascend in each row, weights sum to one, an eigenvalue lies within the residual of each node.
         Rows of probes that ended early repeat their last node with weight zero.
@@ -101,6 +104,7 @@ class Spectrum:
     deflated: Floats = field(default_factory=lambda: np.zeros(0))
     projected: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     drift: float = 0.0
+    traces: Traces | None = None
     nodes: Floats = field(init=False)
     weights: Floats = field(init=False)
     residuals: Floats = field(init=False)
@@ -109,6 +113,8 @@ class Spectrum:
     def __post_init__(self) -> None:
         if self.projected.size == 0:
             object.__setattr__(self, "projected", np.zeros(self.probes, dtype=bool))
+        if self.traces is not None:  # a list, from a file
+            object.__setattr__(self, "traces", (float(self.traces[0]), float(self.traces[1])))
         meaning = interpret(self._tridiagonal, self._facts)
         for name in ("nodes", "weights", "residuals"):
             object.__setattr__(self, name, getattr(meaning.rule, name))
@@ -273,6 +279,7 @@ class Spectrum:
         return self._with(
             alpha=np.where(inside, self.alpha + shift, 0.0),
             deflated=self.deflated + shift,
+            traces=None if self.traces is None else shifted_traces(self.traces, shift, self.n),
             metadata={**self.metadata, "shift": self.metadata.get("shift", 0.0) + shift},
         )
 
@@ -335,6 +342,7 @@ class Spectrum:
             reorth="full" if self.reorth == other.reorth == "full" else "none",
             noise=max(self.noise, other.noise),
             drift=max(self.drift, other.drift),
+            traces=self.traces if self.traces == other.traces else None,
             products=self.products + other.products,
             seconds=self.seconds + other.seconds,
             status=f"merged: {self.status}; {other.status}",
