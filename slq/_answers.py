@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from slq._arrays import Floats
 from slq._estimates import Band, Claim, ErrorParts, Estimate
-from slq._integrals import Sampling, trace_estimate
+from slq._integrals import PROBES_FOR_STUDENT, Sampling, trace_estimate
 from slq._integrands import Integrand
 from slq._joint import Combination, joint_estimate
 from slq._rules import Rules
@@ -29,16 +29,22 @@ Ask = Callable[[float, float], Estimate]
 def rules_of(spectrum: Spectrum) -> Rules:
     """Return the rules of the probes that traces are estimated from."""
     measure = spectrum._measure
-    if spectrum.kind == "rademacher" and spectrum.probes > 1:  # the first, a sphere probe, is there for the edges
-        signs = tuple(p for p in measure.probes if p.row > 0)
-        measure = replace(measure, probes=signs) if signs else measure
+    if _by_signs(spectrum):  # the first, a sphere probe, is there for the edges
+        measure = replace(measure, probes=tuple(p for p in measure.probes if p.row > 0))
     return Rules(measure, spectrum._tridiagonal, spectrum.traces)
+
+
+def _by_signs(spectrum: Spectrum) -> bool:
+    """Whether Rademacher probes are many enough to tell their scatter; fewer are judged, all of them, by the sphere's.
+
+    That law is an upper bound for them.
+    """
+    return spectrum.kind == "rademacher" and sum(p.row > 0 for p in spectrum._measure.probes) >= PROBES_FOR_STUDENT
 
 
 def sampling_of(spectrum: Spectrum, confidence: float) -> Sampling:
     """Return what is known of the random part of the run, at a confidence."""
-    signs = spectrum.kind == "rademacher" and spectrum.probes > 1
-    return Sampling("rademacher" if signs else "sphere", spectrum.noise, confidence, spectrum.certified)
+    return Sampling("rademacher" if _by_signs(spectrum) else "sphere", spectrum.noise, confidence, spectrum.certified)
 
 
 def integral(spectrum: Spectrum, integrand: Integrand, *, lower: float | None = None) -> Estimate:

@@ -22,6 +22,9 @@ from slq._measure import Measure
 from slq._probes import Kind
 from slq._rules import Nodes, Rules
 
+# Where nothing is certain anyway, the quadrature error is taken for twice its change since three quarters of the steps,
+# and for at least this share of the bracket: steps that miss a peak at an end change little, but leave much open.
+_BRACKET_SHARE = 0.05
 # From so many Rademacher probes on, their own scatter is used; fewer fall back on the sphere law, an upper bound.
 PROBES_FOR_STUDENT = 8
 
@@ -101,6 +104,8 @@ def _sampled(rules: Rules, integrand: Integrand, sampling: Sampling, lower: floa
     bracketed = integrand.bracketed(rules.steps)
     under, gauss, over = _three_rules(rules, integrand, lower, bracketed=bracketed)
     size = measure.n_rest
+    if bracketed and not sampling.certified and integrand.degree < 0:
+        under, over = _likely(rules, integrand, under, gauss, over)
     below, _ = sampling_error(under, size, sampling)
     _, above = sampling_error(over, size, sampling)
     value = known + size * float(np.clip(gauss.mean, under.mean, over.mean))
@@ -111,6 +116,17 @@ def _sampled(rules: Rules, integrand: Integrand, sampling: Sampling, lower: floa
     parts = ErrorParts(size * (over.mean - under.mean + below + above) / 2 - quadrature, quadrature, slack)
     claim = "certified" if sampling.certified and bracketed else "estimate"
     return Estimate(value, low, high, parts, sampling.confidence, claim)
+
+
+def _likely(
+    rules: Rules, integrand: Integrand, under: Moments, gauss: Moments, over: Moments
+) -> tuple[Moments, Moments]:
+    """Estimate how much of a bracket is not ruled out, by what the last quarter of the steps changed."""
+    changed = _extrapolated(rules, integrand)[2].mean - gauss.mean
+    down, up = (
+        min(gap, max(changed, _BRACKET_SHARE * gap)) for gap in (gauss.mean - under.mean, over.mean - gauss.mean)
+    )
+    return replace(gauss, means=gauss.means - down), replace(gauss, means=gauss.means + up)
 
 
 def left_end(measure: Measure, integrand: Integrand, lower: float | None) -> float:

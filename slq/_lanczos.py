@@ -63,7 +63,7 @@ class LanczosRun:
     products : int
         Columns multiplied so far.
     product_seconds : float
-        Time spent in products so far, as the host sees it.
+        Time spent in products after the first, as the host sees it.
     rounding : float
         Unit in the last place of the shortest dtype that a product went through.
     asymmetry : float or None
@@ -190,7 +190,8 @@ class LanczosRun:
             self.on_step(self._active, krylov.current)
         self._made += 1
         images = krylov.images(self._product)
-        self.product_seconds += perf_counter() - began
+        if self._made > 1:  # the first may compile
+            self.product_seconds += perf_counter() - began
         self.products += self.active
         if self._scale is None:
             self._scale = _arrays.extreme_scale(krylov.size(images), self._dtype)

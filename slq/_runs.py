@@ -96,7 +96,7 @@ class Runs:
     @property
     def product_seconds(self) -> float:
         """Mean time of one product of the open batch."""
-        return self._open.product_seconds / max(self._open.steps, 1) if self._open else 0.0
+        return self._open.product_seconds / max(self._open.steps - 1, 1) if self._open else 0.0
 
     @property
     def projection_cost(self) -> tuple[int, float]:
