@@ -29,12 +29,12 @@ Ask = Callable[[float, float], Estimate]
 def rules_of(spectrum: Spectrum) -> Rules:
     """Return the rules of the probes that traces are estimated from."""
     measure = spectrum._measure
-    if _by_signs(spectrum):  # the first, a sphere probe, is there for the edges
+    if signs_alone(spectrum):  # the first, a sphere probe, is there for the edges
         measure = replace(measure, probes=tuple(p for p in measure.probes if p.row > 0))
     return Rules(measure, spectrum._tridiagonal, spectrum.traces)
 
 
-def _by_signs(spectrum: Spectrum) -> bool:
+def signs_alone(spectrum: Spectrum) -> bool:
     """Whether Rademacher probes are many enough to tell their scatter; fewer are judged, all of them, by the sphere's.
 
     That law is an upper bound for them.
@@ -44,7 +44,7 @@ def _by_signs(spectrum: Spectrum) -> bool:
 
 def sampling_of(spectrum: Spectrum, confidence: float) -> Sampling:
     """Return what is known of the random part of the run, at a confidence."""
-    return Sampling("rademacher" if _by_signs(spectrum) else "sphere", spectrum.noise, confidence, spectrum.certified)
+    return Sampling("rademacher" if signs_alone(spectrum) else "sphere", spectrum.noise, confidence, spectrum.certified)
 
 
 def integral(spectrum: Spectrum, integrand: Integrand, *, lower: float | None = None) -> Estimate:

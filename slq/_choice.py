@@ -19,7 +19,7 @@ from slq._lanczos import Reorth
 Deflate = Literal["auto", "none"]
 
 # From this dimension on one probe is sample enough; below, two tell simple eigenvalues from multiple ones.
-_ONE_PROBE = 1_000_000
+ONE_PROBE = 1_000_000
 # No more columns than this are multiplied at once by default.
 _BATCH = 16
 # So many start vectors at most are kept to compare the probes' Ritz vectors; multiplicities below it can be told.
@@ -106,9 +106,9 @@ def choose(
     be kept in, the longest first; `scratch` is where their files may go, None where there can be none.
     """
     _require_room(n, room)
-    begin = probes or first or (1 if n >= _ONE_PROBE else 2)
+    begin = probes or first or (1 if n >= ONE_PROBE else 2)
     # Independent of the number of probes, so that a run can be extended to what a longer one would have given.
-    references = min(n, _REFERENCES if n < _ONE_PROBE else 2) if n > 1 else 0
+    references = min(n, _REFERENCES if n < ONE_PROBE else 2) if n > 1 else 0
     if room < references + WORK_VECTORS:
         references = 0
     free, wanted, at_once = room - references, min(steps or _USUAL_STEPS, n), _BATCH if batch == "auto" else batch

@@ -17,6 +17,8 @@ Traces = tuple[float, float]
 
 # Entries that are widened to float64 at a time, and rows of a sparse matrix.
 _ENTRIES, _ROWS = 2**20, 65_536
+# Below it squares of entries that matter may have lost digits.
+_SMALLEST = 1e-280
 
 
 def shifted_traces(traces: Traces, shift: float, n: int) -> Traces:
@@ -34,18 +36,20 @@ def dense_traces(matrix: Array, xp: Any) -> Traces | None:
         return None
     rows, first, second = max(1, _ENTRIES // n), 0.0, 0.0
     for i in range(0, n, rows):
-        part = matrix[i : i + rows, :]
+        j = min(i + rows, n)
+        part = matrix[i:j, :]
         block = _arrays.to_host(part) if on_host else _arrays.cast(part, double, xp)
-        own = block[:, i : i + rows]
+        own = block[:, i:j]
         identity = np.eye(own.shape[0])
         mask = identity if on_host else _arrays.from_host(identity, xp, dtype=double, device=device)
         library = np if on_host else xp
         first += float(library.sum(own * mask))
-        second += float(library.sum(block * block))
-    return first, second
+        with np.errstate(over="ignore", under="ignore"):
+            second += float(library.sum(block * block))
+    return usable(first, second)
 
 
-def sparse_traces(matrix: Any) -> Traces:
+def sparse_traces(matrix: Any) -> Traces | None:
     """Return (tr A, tr A^2) of a CSR matrix; entries given twice are added up first."""
     second, twice = 0.0, not matrix.has_canonical_format
     for i in range(0, matrix.shape[0], _ROWS):
@@ -56,5 +60,11 @@ def sparse_traces(matrix: Any) -> Traces:
         else:
             values = matrix.data[matrix.indptr[i] : matrix.indptr[min(i + _ROWS, matrix.shape[0])]]
         wide = values.astype(np.float64, copy=False)
-        second += float(np.dot(wide, wide))
-    return float(matrix.diagonal().sum(dtype=np.float64)), second
+        with np.errstate(over="ignore", under="ignore"):
+            second += float(np.dot(wide, wide))
+    return usable(float(matrix.diagonal().sum(dtype=np.float64)), second)
+
+
+def usable(first: float, second: float) -> Traces | None:
+    """Return the traces, or None where squares leave the range of float64."""
+    return (first, second) if _SMALLEST < second < np.inf and np.isfinite(first) else None

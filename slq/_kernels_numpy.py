@@ -80,8 +80,8 @@ class Rows:
         image: Block = piece @ x
         return image
 
-    def traces(self) -> Traces:
-        """Return (tr A, tr A^2)."""
+    def traces(self) -> Traces | None:
+        """Return (tr A, tr A^2), None where squares leave the range of float64."""
         return sparse_traces(self.matrix)
 
     def edges(self, rows: int) -> npt.NDArray[np.intp]:

@@ -39,10 +39,12 @@ def open_session(
     progress: bool = False,
     callback: Callback | None = None,
     before: Spectrum | None = None,
+    patience: float = 1.0,
 ) -> Session:
     """Check the arguments of `spectrum` and decide what can be decided before the first product.
 
-    `first` is the number of probes to begin with where `probes` leaves it open.
+    `first` is the number of probes to begin with where `probes` leaves it open; `patience` scales what staying
+    orthogonal may cost.
     """
     _validate(
         probes=probes,
@@ -84,6 +86,7 @@ def open_session(
         max_products=max_products,
         show_progress=progress,
         before=before,
+        patience=patience,
     )
 
 

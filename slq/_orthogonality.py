@@ -70,6 +70,6 @@ class Projections:
         return f"orthogonal; kept in {self.precision}, {self.size(probes, steps) / 1e9:.2g} GB in {place}"
 
 
-def too_slow(projections: float, products: float) -> bool:
+def too_slow(projections: float, products: float, *, patience: float = 1.0) -> bool:
     """Whether so many seconds of projections are too much beside so many of products."""
-    return projections > max(_FREE_SECONDS, _PROJECTION_SHARE * products)
+    return projections > patience * max(_FREE_SECONDS, _PROJECTION_SHARE * products)

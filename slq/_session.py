@@ -63,10 +63,11 @@ class Session:
         max_products: int | None,
         show_progress: bool,
         before: Spectrum | None = None,
+        patience: float = 1.0,
     ) -> None:
         self.operator, self.choice = operator, choice
         self.why_stopped = ""
-        self._before = before
+        self._before, self._patience = before, patience
         self.runs = Runs(
             operator,
             seed=seed,
@@ -360,7 +361,7 @@ class Session:
         return self.projections.seconds(runs.width, steps, runs.projection_cost), steps * runs.product_seconds
 
     def _projections_too_slow(self) -> bool:
-        return too_slow(*self._ahead())
+        return too_slow(*self._ahead(), patience=self._patience)
 
     def _predicted(self) -> str:
         return "it would take about {:.2g} s beside {:.2g} s of products".format(*self._ahead())

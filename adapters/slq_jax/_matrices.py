@@ -12,6 +12,7 @@ import numpy as np
 from jax.experimental.sparse import BCOO, BCSR
 
 from slq._algebra import Linear
+from slq._entries import dense_traces, usable
 from slq_jax._krylov import recurrence
 from slq_jax._parameters import x64_enabled
 from slq_jax._placement import Placement, automatic, placement_of
@@ -58,6 +59,17 @@ class MatrixOperator(Linear):
     def xp(self) -> Any:
         """Array namespace of the vectors."""
         return jnp
+
+    @property
+    def traces(self) -> tuple[float, float] | None:
+        """The traces of the matrix and of its square, exact up to rounding; None where float64 is not enough."""
+        matrix = self._matrix
+        if not isinstance(matrix, Rows):
+            return dense_traces(matrix, jnp)
+        values, rest = (np.asarray(part, dtype=np.float64) for part in (matrix.values, matrix.rest_values))
+        own = float(values[np.asarray(matrix.columns) == np.arange(self.shape[0])].sum())
+        own += float(rest[np.asarray(matrix.rest_rows) == np.asarray(matrix.rest_columns)].sum())
+        return usable(own, float(np.sum(values * values) + np.sum(rest * rest)))
 
     def matmat(self, X: jax.Array, /) -> jax.Array:
         """Return the product A @ X as a new (n, b) array.

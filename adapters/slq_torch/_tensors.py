@@ -9,6 +9,7 @@ import array_api_compat.torch as torch_namespace
 import torch
 from torch import Tensor
 
+from slq._entries import dense_traces, usable
 from slq_torch._interop import to_scipy
 from slq_torch._quiet import quiet
 
@@ -48,6 +49,20 @@ class MatrixOperator:
         if self._tensor.layout != torch.strided:
             facts["nonzeros"] = int(self._tensor.values().numel())
         return facts | {"dtype": str(self.dtype), "device": str(self.device)}
+
+    @property
+    def traces(self) -> tuple[float, float] | None:
+        """The traces of the matrix and of its square, exact up to rounding; None where float64 is not enough."""
+        if self.device.type == "mps":
+            return None
+        tensor = self._tensor
+        if tensor.layout == torch.strided:
+            return dense_traces(tensor, torch_namespace)
+        with quiet("Sparse .*(in beta|invariant checks)"):
+            entries = tensor.to_sparse(layout=torch.sparse_coo).coalesce()
+        rows, columns = entries.indices()
+        values = entries.values().double()
+        return usable(float(values[rows == columns].sum()), float(values.square().sum()))
 
     def matmat(self, X: Tensor, /) -> Tensor:
         """Return the product A @ X as a new (n, b) tensor.
