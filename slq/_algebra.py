@@ -118,7 +118,7 @@ class Combination(Linear):
 
     @property
     def traces(self) -> Traces | None:
-        """Tr and tr of the square, where they are those of one term, scaled and shifted; None where not known."""
+        """Its trace and that of its square, where they follow from those of a single term; None where not known."""
         if len(self.terms) > 1:
             return None
         ((factor, operator),) = self.terms

@@ -7,7 +7,7 @@ quadratics, and derivatives from the third on are those of f: quadrature bracket
 The fit comes from the probes that it serves, which costs an error of relative order 1 / (k n): from k n = 30 on
 intervals held as often as they say on every spectrum tried.
 
-Source: Glasserman 2003, doi:10.1007/978-0-387-21617-1, section 4.1 (control variates, coefficients by regression).
+Source: Glasserman 2004, doi:10.1007/978-0-387-21617-1, page 185 (control variates, coefficients by regression).
 """
 
 from __future__ import annotations

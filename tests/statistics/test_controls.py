@@ -5,7 +5,7 @@ import pytest
 
 import slq
 
-RUNS = 200
+RUNS = 150
 FUNCTIONS = {"log": np.log, "sqrt": np.sqrt, "exp": np.exp, "inverse": np.reciprocal}
 
 
