@@ -14,6 +14,7 @@ from slq._eigenpairs import Eigenpairs
 from slq._errors import RunError, SlqWarning
 from slq._estimates import Band, ErrorParts, Estimate
 from slq._functions import estimate, logdet, trace, trace_inverse
+from slq._hermitian import real_form
 from slq._history import History
 from slq._history_file import HistoryFile
 from slq._krylov_aware import krylov_aware_trace
@@ -91,6 +92,7 @@ __all__ = [
     "outlier_ratio",
     "plan",
     "plot",
+    "real_form",
     "schatten_norm",
     "sharpness",
     "spectra",

@@ -24,7 +24,7 @@ from slq._errors import DomainError, RunError
 from slq._integrands import Function, Integrand, Name, integrand_of
 from slq._krylov import unit_rows
 from slq._lanczos import LanczosRun, Reorth
-from slq._operators import Operator, as_operator
+from slq._operators import Operator, as_symmetric
 from slq._quadrature import eigen_tridiagonal
 from slq._tridiagonal import Tridiagonal
 
@@ -130,7 +130,7 @@ def apply(
     >>> slq.apply(A, np.ones(3), "sqrt").value
     array([1., 2., 3.])
     """
-    operator, integrand = as_operator(A), integrand_of(f)
+    operator, integrand = as_symmetric(A), integrand_of(f)
     _validate(rtol, steps, passes)
     rows, sizes = _unit_columns(operator, b)
     dtype, n = rows.dtype, operator.n

@@ -23,7 +23,7 @@ _WRAPPED = {"numpy", "torch", "cupy"}
 # Names of floating dtypes begin so; of those that are widened to float32 for Krylov vectors, so.
 _FLOATING = ("float", "bfloat")
 _HALF = ("float8", "float16", "bfloat16")
-_SHORT = (*_HALF, "float32")
+_SHORT = (*_HALF, "float32", "complex64")
 # Entries of a half-precision matrix that are widened at a time: they should stay in the cache.
 _WIDEN = 2**20
 _OUT_OF_MEMORY = ("out of memory", "RESOURCE_EXHAUSTED", "ALLOC_FAILED", "can't allocate memory", "not enough memory")
@@ -84,6 +84,11 @@ def is_floating(dtype: Any) -> bool:
     return dtype_name(dtype).startswith(_FLOATING)
 
 
+def is_complex(dtype: Any) -> bool:
+    """Tell whether a dtype is a complex one, by its name."""
+    return dtype_name(dtype).startswith("complex")
+
+
 def is_half(dtype: Any) -> bool:
     """Tell whether a dtype is shorter than float32, by its name: long enough to store numbers, not to add them."""
     return dtype_name(dtype).startswith(_HALF)
@@ -116,7 +121,7 @@ def widened_product(matrix: Array, xp: Any, X: Array) -> Array:
 
 
 def working_dtype(dtype: Any, xp: Any) -> Any:
-    """Return the dtype of Krylov vectors for an operator of `dtype`: float32 for all up to that, else float64."""
+    """Return the dtype of Krylov vectors for an operator of `dtype`: float32 for all up to that, else float64; real ones."""
     return xp.float32 if dtype_name(dtype).startswith(_SHORT) else xp.float64
 
 
@@ -132,7 +137,7 @@ def epsilon(dtype: Any) -> float:
     name = dtype_name(dtype)
     if name == "bfloat16":  # unknown to NumPy
         return 2.0**-7
-    return float(np.finfo(name).eps) if is_floating(dtype) else 0.0
+    return float(np.finfo(name).eps) if is_floating(dtype) or is_complex(dtype) else 0.0
 
 
 def extreme_scale(size: float, dtype: Any) -> float:
@@ -221,6 +226,29 @@ def rows_of(columns: Array, xp: Any) -> Array:
     if is_numpy(xp):
         return np.ascontiguousarray(rows)
     return rows.detach().contiguous() if hasattr(rows, "detach") else rows
+
+
+def as_complex(rows: Array, dtype: Any, xp: Any) -> Array:
+    """Return contiguous (b, 2 n) rows of alternating real and imaginary parts as (b, n) complex rows."""
+    if is_numpy(xp):
+        return rows.view(dtype)
+    pairs = xp.reshape(rows, (rows.shape[0], -1, 2))
+    if hasattr(xp, "view_as_complex"):  # torch: without a copy
+        return xp.view_as_complex(pairs)
+    return xp.astype(pairs[:, :, 0], dtype) + 1j * xp.astype(pairs[:, :, 1], dtype)
+
+
+def as_pairs(rows: Array, xp: Any) -> Array:
+    """Return (b, n) complex rows as contiguous (b, 2 n) rows of alternating real and imaginary parts."""
+    if is_numpy(xp):
+        return np.ascontiguousarray(rows).view(rows.real.dtype)
+    return xp.reshape(xp.stack([xp.real(rows), xp.imag(rows)], axis=-1), (rows.shape[0], -1))
+
+
+def times_i(rows: Array, xp: Any) -> Array:
+    """Return rows of alternating real and imaginary parts multiplied by the imaginary unit."""
+    pairs = xp.reshape(rows, (rows.shape[0], -1, 2))
+    return xp.reshape(xp.stack([-pairs[:, :, 1], pairs[:, :, 0]], axis=-1), tuple(rows.shape))
 
 
 def assign(target: Array, index: Any, value: Array) -> Array:

@@ -115,7 +115,7 @@ def scatter_of_one(n: int, deviation: float) -> float:
 
 def _deviation(rest: Floats, measure: Measure) -> Floats:
     """Return the standard deviation of the probes' mean distribution function of the rest, by the Beta law."""
-    return np.sqrt(2 * rest * (1 - rest) / ((measure.n_rest + 2) * len(measure.probes)))
+    return np.sqrt(2 * rest * (1 - rest) / ((measure.freedom + 2) * len(measure.probes)))
 
 
 def _points(measure: Measure, coordinate: Coordinate) -> tuple[Floats, Floats]:

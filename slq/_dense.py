@@ -6,8 +6,10 @@ The eigenvalues are kept as a run of one "probe" whose tridiagonal matrix is dia
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy.linalg import eigvalsh
 
 from slq import _arrays, _probes
@@ -45,10 +47,13 @@ class Diagonalised:
 
 def diagonalise(operator: Operator, batch: int, seed: int) -> Diagonalised:
     """Multiply all n unit vectors, `batch` at once, and one more that tells whether products repeat."""
-    n = operator.n
-    matrix, rounding = np.empty((n, n), order="F"), _arrays.epsilon(operator.dtype)
+    copies = operator.copies
+    n = operator.n // copies
+    field = np.float64 if copies == 1 else np.complex128
+    matrix, rounding = np.empty((n, n), dtype=field, order="F"), _arrays.epsilon(operator.dtype)
     for start in range(0, n, batch):
-        columns = np.eye(n, min(batch, n - start), -start)
+        columns = np.zeros((operator.n, min(batch, n - start)))
+        columns[::copies] = np.eye(*columns[::copies].shape, -start)
         matrix[:, start : start + batch], unit = _product(operator, columns)
         rounding = max(rounding, unit)
     if not np.isfinite(matrix).all():
@@ -57,12 +62,12 @@ def diagonalise(operator: Operator, batch: int, seed: int) -> Diagonalised:
         raise RunError(msg)
     size = float(np.abs(matrix).max()) or 1.0
     matrix /= size
-    v = _probes.probe(n, seed=seed, index=0)[:, None]
-    again, built = _product(operator, v)[0] / size, matrix @ v
+    v = _probes.probe(operator.n, seed=seed, index=0)[:, None]
+    again, built = _product(operator, v)[0] / size, matrix @ _folded(v, copies)
     change = float(np.linalg.norm(again - built) / (np.linalg.norm(built) or 1.0))
     norm = float(np.linalg.norm(matrix)) or 1.0
-    asymmetry = float(np.linalg.norm(matrix - matrix.T) / norm)
-    matrix += matrix.T
+    asymmetry = float(np.linalg.norm(matrix - matrix.conj().T) / norm)
+    matrix += matrix.conj().T
     values = size / 2 * eigvalsh(matrix, overwrite_a=True, check_finite=False)
     row = np.zeros((1, n))
     T = Tridiagonal(values[None, :], row, np.array([n], dtype=np.intp), np.zeros((1, n, 0)))
@@ -76,9 +81,14 @@ def rule_of(T: Tridiagonal) -> Rule:
     return Rule(nodes, np.full_like(nodes, 1 / nodes.size), np.zeros_like(nodes), np.zeros((*nodes.shape, 0)))
 
 
-def _product(operator: Operator, columns: Floats) -> tuple[Floats, float]:
+def _folded(block: Floats, copies: int) -> npt.NDArray[Any]:
+    """Return a block of the matrix's own vectors: of a complex one from rows of real and imaginary parts in turn."""
+    return block if copies == 1 else np.asarray(block[::2] + 1j * block[1::2])
+
+
+def _product(operator: Operator, columns: Floats) -> tuple[npt.NDArray[Any], float]:
     """Multiply a block from the host; return it on the host, and the rounding of its dtype."""
     block = _arrays.from_host(columns, operator.xp, dtype=operator.dtype, device=operator.device)
     product = operator.product(block)
     require_block(product, block)
-    return _arrays.to_host(product), _arrays.epsilon(product.dtype)
+    return _folded(_arrays.to_host(product), operator.copies), _arrays.epsilon(product.dtype)

@@ -170,7 +170,7 @@ def _curve(
         squares.append(kernel**2 @ shares)
         widths.append(np.interp(y, nodes, sigma))
     value = np.mean(values, axis=0)
-    size = (measure.n + 2) * len(measure.probes)
+    size = (measure.copies * measure.n + 2) * len(measure.probes)
     variance = 2 / size * np.maximum(np.mean(squares, axis=0) - value**2, 0.0)
     return value, variance, np.mean(widths, axis=0)
 

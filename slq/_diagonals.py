@@ -18,7 +18,7 @@ from slq._blocks import Blocks, require_counts
 from slq._estimates import Band
 from slq._integrands import Function, Integrand, Name, integrand_of
 from slq._lanczos import LanczosRun
-from slq._operators import as_operator
+from slq._operators import as_symmetric
 from slq._probes import Seed, seed_from
 from slq._quadrature import gauss
 from slq._rules import Rules
@@ -85,7 +85,7 @@ def diagonal(
     array([1., 2.])
     """
     integrand = integrand_of(f)
-    blocks = Blocks(as_operator(A), seed_from(rng))
+    blocks = Blocks(as_symmetric(A), seed_from(rng))
     n = blocks.operator.n
     if indices is not None:
         require_counts(steps=steps)
@@ -146,7 +146,7 @@ def xdiag(A: Any, /, *, products: int, rng: Seed = None, confidence: float = 0.9
     True
     """
     require_counts(products=products, least={"products": 4})
-    blocks = Blocks(as_operator(A), seed_from(rng))
+    blocks = Blocks(as_symmetric(A), seed_from(rng))
     sketch, n = Sketch(blocks, "rademacher", keep=True), blocks.operator.n
     sketch.grow(min(products // 2, n))
     value, error = sketch.diagonals()

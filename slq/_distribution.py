@@ -86,7 +86,7 @@ def band(question: Question, x: Floats) -> tuple[Floats, Floats, Floats]:
     """Return value, low and high of the distribution function at ascending points."""
     measure = question.measure
     n, rest = measure.n, measure.n_rest
-    half = kolmogorov_halfwidth(rest, len(measure.probes), question.confidence)
+    half = kolmogorov_halfwidth(measure.freedom, len(measure.probes), question.confidence)
     lower, upper = question.bracket(x)
     inside_low, inside_high = x < measure.edges[1], x >= measure.edges[0]
     low = np.where(inside_low, np.maximum(lower - half, 0.0), 1.0)
@@ -129,12 +129,12 @@ def count(question: Question, a: float, b: float) -> Estimate:
         float(np.clip(lower[1] - upper[0] - _MASS_NOISE, 0, 1)),
         float(np.clip(upper[1] - lower[0] + _MASS_NOISE, 0, 1)),
     )
-    shares = beta_interval(*masses, rest, len(measure.probes), confidence)
+    shares = beta_interval(*masses, measure.freedom, len(measure.probes), confidence)
     # A count is an integer: an interval of shares holds only the integers inside it.
     low = sure + max(np.ceil(rest * shares[0] - 1e-6), 0.0)
     high = possible + np.floor(rest * shares[1] + 1e-6)
     middle = float(np.clip((value - (known[1] - known[0])) / max(rest, 1), *masses))
-    free = beta_interval(middle, middle, rest, len(measure.probes), confidence)
+    free = beta_interval(middle, middle, measure.freedom, len(measure.probes), confidence)
     parts = ErrorParts(rest * (free[1] - free[0]) / 2, rest * (masses[1] - masses[0]) / 2, (possible - sure) / 2)
     return Estimate(float(np.clip(value, low, high)), float(low), float(high), parts, confidence, question.claim)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from slq import _arrays, _probes
 from slq._arrays import Array, Floats
-from slq._operators import Operator, as_operator
+from slq._operators import Operator, as_symmetric
 from slq._probes import Seed
 
 _WIDTHS = (1, 8, 32)
@@ -120,7 +120,7 @@ def check(A: Any, /, *, rng: Seed = 0) -> Diagnosis:
     >>> bool(slq.check(np.array([[1.0, 5.0], [0.0, 2.0]])))
     False
     """
-    patient = _Patient(as_operator(A), _probes.seed_from(rng))
+    patient = _Patient(as_symmetric(A), _probes.seed_from(rng))
     findings = [patient.output()]
     if findings[0].passed:
         findings += [patient.mutation(), patient.finite()]

@@ -57,7 +57,7 @@ def spectrum(
     progress: bool = False,
     callback: Callback | None = None,
 ) -> Spectrum:
-    """Estimate the spectrum of a symmetric operator by stochastic Lanczos quadrature.
+    """Estimate the spectrum of a symmetric or Hermitian operator by stochastic Lanczos quadrature.
 
     Random unit vectors are taken through Lanczos in lock-step; the small tridiagonal matrices give quadrature rules
     that stand for the distribution of eigenvalues. Costs `probes * steps` products, plus one to three that test
@@ -115,7 +115,7 @@ def spectrum(
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of range or `A` is no real symmetric operator.
+        If an argument is out of range or `A` is no symmetric or Hermitian operator.
     RunError
         If a product is not finite, of the wrong shape or raises, or `callback` raises; `.partial` holds what was done.
 
@@ -211,8 +211,12 @@ def extend(
         callback=callback,
         before=spectrum,
     )
-    if session.operator.n != spectrum.n:
-        msg = f"`A` has dimension {session.operator.n}, the spectrum {spectrum.n}: it is another operator."
+    if (session.n, session.operator.copies) != (spectrum.n, spectrum.copies):
+        fields = {1: "real", 2: "complex"}
+        msg = (
+            f"`A` has dimension {session.n} and is {fields[session.operator.copies]}, the spectrum has {spectrum.n} "
+            f"and is {fields[spectrum.copies]}: it is another operator."
+        )
         raise ValueError(msg)
     if session.runs.probes == 0 and max_products is not None and max_products < probes * steps:
         msg = (

@@ -15,7 +15,7 @@ from slq._eigenpairs import Eigenpairs
 from slq._ends import Which
 from slq._hunt import Callback, Hunt
 from slq._opening import dtype_of_vectors
-from slq._operators import Operator, as_operator
+from slq._operators import Operator, as_symmetric
 from slq._probes import Seed
 
 # Vectors of the basis by default: beyond, on the gallery, products hardly become fewer.
@@ -132,7 +132,7 @@ def eigsh(
     >>> pairs.verified
     True
     """
-    operator = as_operator(A)
+    operator = as_symmetric(A)
     _validate(k, which, tol, block, confidence, max_products, memory)
     vectors = dtype_of_vectors(operator, dtype)
     known = None if deflate is None else _rows("deflate", deflate, operator, vectors)

@@ -106,12 +106,12 @@ def _sampled(rules: Rules, integrand: Integrand, sampling: Sampling, lower: floa
     size = measure.n_rest
     if bracketed and not sampling.certified and integrand.degree < 0:
         under, over = _likely(rules, integrand, under, gauss, over)
-    below, _ = sampling_error(under, size, sampling)
-    _, above = sampling_error(over, size, sampling)
+    below, _ = sampling_error(under, measure.freedom, sampling)
+    _, above = sampling_error(over, measure.freedom, sampling)
     value = known + size * float(np.clip(gauss.mean, under.mean, over.mean))
     low, high = known + size * (under.mean - below) - slack, known + size * (over.mean + above) + slack
     # The probes' scatter is told by the Gauss rule: rules with a node at the edge weigh the edge too much.
-    scatter = sum(sampling_error(gauss, size, sampling))
+    scatter = sum(sampling_error(gauss, measure.freedom, sampling))
     quadrature = size * max(over.mean - under.mean + (below + above - scatter), 0.0) / 2
     parts = ErrorParts(size * (over.mean - under.mean + below + above) / 2 - quadrature, quadrature, slack)
     claim = "certified" if sampling.certified and bracketed else "estimate"
@@ -216,7 +216,7 @@ def moments_of(measure: Measure, rules: Nodes, f: Function) -> Moments:
 
 
 def sampling_error(moments: Moments, n: int, sampling: Sampling) -> tuple[float, float]:
-    """Return the half-widths below and above for the mean of f over n eigenvalues.
+    """Return the half-widths below and above for the mean of f over eigenvalues with n real dimensions.
 
     One sphere probe has variance 2 Var(f) / (n + 2), with Var over the eigenvalues. Var is itself an estimate: its
     scatter gives the degrees of freedom k n / (kurtosis - 1) of a Student law, and its correlation with the mean (both

@@ -55,6 +55,8 @@ class Facts:
         For which.
     confidence : float
         Of the intervals to come.
+    copies : int
+        Real dimensions of each eigenvalue: 2 where the matrix is complex.
     """
 
     n: int
@@ -66,6 +68,7 @@ class Facts:
     deflated: Floats
     projected: npt.NDArray[np.bool_]
     confidence: float
+    copies: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,9 @@ def interpret(T: Tridiagonal, facts: Facts) -> Interpretation:
     """Say what the coefficients of a run mean."""
     raw = _dense.rule_of(T) if facts.kind == "exact" else gauss(T)
     rule = _outliers.merge_ghosts(raw, _GHOST_WIDTH[facts.orthogonal] * facts.noise)
-    measure, resolved = measure_of(rule, _resolve(rule, facts), facts.n, edges=_edges(raw, T, facts), noise=facts.noise)
+    measure, resolved = measure_of(
+        rule, _resolve(rule, facts), facts.n, edges=_edges(raw, T, facts), noise=facts.noise, copies=facts.copies
+    )
     return Interpretation(raw, resolved, shares_of(measure, rule, resolved), measure)
 
 
@@ -116,7 +121,8 @@ def _edges(rule: Rule, T: Tridiagonal, facts: Facts) -> tuple[float, float]:
         sees_all = sees_all & (np.arange(len(sees_all)) == 0)
     risk = _EDGE_RISK * (1 - facts.confidence)
     noise = facts.noise * (_LEFT_BEHIND if T.invariant[sees_all].any() else 1.0)
-    return certified_edges(rule.nodes[sees_all], T.beta[sees_all], T.lengths[sees_all], facts.n, risk=risk, noise=noise)
+    seen = rule.nodes[sees_all], T.beta[sees_all], T.lengths[sees_all]
+    return certified_edges(*seen, facts.copies * facts.n, risk=risk, noise=noise)
 
 
 def _resolve(rule: Rule, facts: Facts) -> Resolved:
@@ -125,6 +131,8 @@ def _resolve(rule: Rule, facts: Facts) -> Resolved:
         return _outliers.counted(rule, facts.n, noise=facts.noise)
     signs = facts.kind == "rademacher"
     if not facts.projected.any():
+        if facts.copies == 2:
+            rule = replace(rule, firsts=_outliers.complex_products(rule.firsts))
         return _outliers.resolve(rule, facts.n, noise=facts.noise, drift=facts.drift, groups=facts.groups, signs=signs)
     whole = np.flatnonzero(~facts.projected)
     seen = _outliers.resolve(

@@ -66,7 +66,7 @@ def joint_estimate(rules: Rules, combination: Combination, sampling: Sampling) -
             value, error = _jackknife(combination, totals, sampling.confidence)
         else:
             moments = moments_of(measure, rules.gauss, linear)
-            error = measure.n_rest * max(sampling_error(moments, measure.n_rest, sampling))
+            error = measure.n_rest * max(sampling_error(moments, measure.freedom, sampling))
     slack = numeric_error(measure, Integrand(linear), sampling.noise)
     half = error + quadrature + slack
     parts = ErrorParts(error, quadrature, slack)

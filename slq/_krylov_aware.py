@@ -20,7 +20,7 @@ from slq._estimates import ErrorParts, Estimate
 from slq._integrands import Function, Name, integrand_of
 from slq._krylov import unit_rows
 from slq._lanczos import LanczosRun
-from slq._operators import as_operator
+from slq._operators import as_symmetric
 from slq._probes import Seed, seed_from
 from slq._quadrature import gauss
 from slq._rules import Rules
@@ -87,7 +87,7 @@ def krylov_aware_trace(
     """
     require_counts(block=block, depth=depth, steps=steps, probes=probes, least={"probes": 2})
     integrand = integrand_of(f)
-    blocks = Blocks(as_operator(A), seed_from(rng))
+    blocks = Blocks(as_symmetric(A), seed_from(rng))
     n = blocks.operator.n
     space = BlockKrylov(blocks, blocks.draw(range(min(block, n)), "sphere"))
     space.advance(depth + steps)

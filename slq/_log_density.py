@@ -65,7 +65,7 @@ def _curve(
         order = np.argsort(centres)
         widths.append(np.interp(y, centres[order], sigma[order]))
     value = np.mean(values, axis=0)
-    size = (measure.n + 2) * len(measure.probes)
+    size = (measure.copies * measure.n + 2) * len(measure.probes)
     return value, 2 / size * np.maximum(np.mean(squares, axis=0) - value**2, 0.0), np.mean(widths, axis=0)
 
 

@@ -79,6 +79,8 @@ class Measure:
         One per probe.
     edges : tuple of float
         Certified (low, high).
+    copies : int
+        Real dimensions that each eigenvalue has in the space of the probes: 2 where the matrix is complex.
     """
 
     n: int
@@ -87,11 +89,17 @@ class Measure:
     multiplicities: npt.NDArray[np.intp]
     probes: tuple[ProbeMeasure, ...]
     edges: tuple[float, float]
+    copies: int = 1
 
     @property
     def n_rest(self) -> int:
         """Number of eigenvalues that are not known one by one."""
         return self.n - int(self.multiplicities.sum())
+
+    @property
+    def freedom(self) -> int:
+        """Real dimensions of the space of the eigenvalues that are not known: what the probes' law goes by."""
+        return self.copies * self.n_rest
 
     def known_up_to(self, x: Floats, shift: float = 0.0) -> Floats:
         """Return the number of known eigenvalues at or below x, each moved up by `shift` residuals."""
@@ -122,7 +130,7 @@ class Measure:
 
 
 def measure_of(
-    rule: Rule, resolved: Resolved, n: int, *, edges: tuple[float, float], noise: float
+    rule: Rule, resolved: Resolved, n: int, *, edges: tuple[float, float], noise: float, copies: int = 1
 ) -> tuple[Measure, Resolved]:
     """Combine the rules of k probes with what was resolved; and return of the latter what is not contradicted by it."""
     known = resolved.known
@@ -132,9 +140,9 @@ def measure_of(
     seeing = tuple(p for p in probes if rest == 0 or p.rest_mass > _UNSEEN * rest / n)
     if not seeing:  # nobody saw what should be left: the multiplicities are wrong
         resolved = replace(resolved, multiplicities=np.zeros_like(resolved.multiplicities))
-        return measure_of(rule, resolved, n, edges=edges, noise=noise)
+        return measure_of(rule, resolved, n, edges=edges, noise=noise, copies=copies)
     columns = (resolved.values[known], resolved.residuals[known], resolved.multiplicities[known])
-    return Measure(n, *columns, seeing, edges), resolved
+    return Measure(n, *columns, seeing, edges, copies), resolved
 
 
 def shares_of(measure: Measure, rule: Rule, resolved: Resolved) -> Floats:

@@ -12,7 +12,8 @@ import numpy as np
 from slq import _arrays, _probes
 from slq._basis import Precision
 from slq._choice import PRECISIONS, Deflate, choose
-from slq._operators import Operator, as_operator
+from slq._hermitian import real_form
+from slq._operators import Operator
 from slq._probes import Kind, Seed
 from slq._session import Callback, Session
 from slq._spectrum import Spectrum
@@ -58,7 +59,7 @@ def open_session(
         deflate=deflate,
         memory=memory,
     )
-    operator = as_operator(A)
+    operator = real_form(A)
     vectors = dtype_of_vectors(operator, dtype)
     on_host = _arrays.host_view(operator.xp.zeros(1, dtype=vectors, device=operator.device)) is not None
     free = _arrays.free_memory(operator.xp, operator.device) / 2 if memory is None else memory
@@ -72,7 +73,7 @@ def open_session(
         scratch=Path(scratch or tempfile.gettempdir()) if on_host else None,
         itemsize=_arrays.itemsize(vectors),
         batch=batch,
-        deflate=deflate,
+        deflate=deflate if operator.copies == 1 else "none",
         room=int(free // (operator.n * _arrays.itemsize(vectors))),
     )
     return Session(

@@ -35,7 +35,7 @@ _LIBRARY = {"jaxlib": "jax"}
 
 @runtime_checkable
 class SymmetricOperator(Protocol):
-    """A real symmetric matrix of which only products are known. Duck-typed: nothing needs to inherit from it.
+    """A symmetric or Hermitian matrix of which only products are known. Duck-typed: nothing needs to inherit from it.
 
     Optional attributes: `xp` (array namespace, NumPy if absent), `device`, `order` ("C" or "F": the memory order it
     likes blocks in), `noise` (relative error of one product), `metadata` (JSON-able facts), `krylov` (makes a
@@ -50,7 +50,7 @@ class SymmetricOperator(Protocol):
 
     @property
     def dtype(self) -> Any:
-        """A real floating dtype of the operator's own array library."""
+        """A floating dtype of the operator's own array library; complex for a Hermitian matrix."""
         ...
 
     def matmat(self, X: Array, /) -> Array:
@@ -89,6 +89,8 @@ class Operator:
         an object with the methods of `slq._krylov.Krylov`, for libraries that have fused kernels of their own.
     traces : callable
         Returns tr A and tr A^2 as two floats where they are known exactly, else None; may cost a pass over the matrix.
+    copies : int
+        How often every eigenvalue occurs that counts once: 2 for the real form of a complex Hermitian matrix.
     source : object
         What was wrapped; its `noise` and `metadata` are read again after the run, when it may know more.
     """
@@ -104,6 +106,7 @@ class Operator:
     krylov: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
     traces: Callable[[], Traces | None] = field(default=_unknown, repr=False, compare=False)
     source: Any = field(default=None, repr=False, compare=False)
+    copies: int = 1
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -144,8 +147,8 @@ def as_operator(obj: Any, /, *, n: int | None = None, like: Array | None = None,
     Raises
     ------
     TypeError
-        If `obj` offers no product, is a lazy (dask) array, or has a complex or integer dtype that cannot be converted,
-        or `n` is no integer.
+        If `obj` offers no product, is a lazy (dask) array, or has a dtype that is neither floating nor complex and
+        cannot be converted, or `n` is no integer.
     ValueError
         If `obj` is empty or not square, or `n` is missing for a callable.
 
@@ -185,8 +188,21 @@ def as_operator(obj: Any, /, *, n: int | None = None, like: Array | None = None,
     raise TypeError(msg)
 
 
+def as_symmetric(obj: Any, /) -> Operator:
+    """Return `obj` as a real symmetric operator, for what takes no complex Hermitian one."""
+    operator = as_operator(obj)
+    if _arrays.is_complex(operator.dtype):
+        msg = (
+            f"`A` has dtype {_arrays.dtype_name(operator.dtype)}, and this function takes real symmetric operators; "
+            "slq.spectrum, and all that is asked of a spectrum, takes Hermitian ones. H = R + iS has the eigenvalues "
+            "of the real symmetric [[R, -S], [S, R]], each twice: slq.real_form(H) multiplies by that."
+        )
+        raise TypeError(msg)
+    return operator
+
+
 def require_block(block: Any, columns: Array) -> None:
-    """Refuse a product that is no real block of the shape, the library and the device of what was multiplied."""
+    """Refuse a product that is no block of the field, the shape, the library and the device of what was multiplied."""
     found, shape = tuple(getattr(block, "shape", ())), tuple(columns.shape)
     if found != shape:
         msg = (
@@ -195,8 +211,12 @@ def require_block(block: Any, columns: Array) -> None:
         )
         raise RunError(msg)
     _require_home(block, columns)
-    if _arrays.dtype_name(block.dtype).startswith("complex"):
+    made, given = (_arrays.is_complex(x.dtype) for x in (block, columns))
+    if made and not given:
         msg = "a product of real vectors came out complex. If its imaginary part is rounding, return the real part."
+        raise RunError(msg)
+    if given and not made:
+        msg = "a product of complex vectors came out real: something cut their imaginary part. Keep it in the product."
         raise RunError(msg)
 
 
@@ -242,7 +262,7 @@ def _from_array(matrix: Array) -> Operator:
 def _from_object(obj: Any, like: Array | None) -> Operator:
     n = _dimension(obj.shape)
     dtype, xp, device = _home(obj, like)
-    _require_real(dtype, type(obj).__name__)
+    _require_floating(dtype, type(obj).__name__)
     product: Multiply
     order: Any = getattr(obj, "order", "C")
     if isinstance(getattr(obj, "product", None), Product):
@@ -280,7 +300,7 @@ def _from_callable(function: Multiply, n: int | None, like: Array, block: bool) 
         raise TypeError(msg)
     n = _dimension((n, n))
     xp = _arrays.namespace_of(like)
-    _require_real(like.dtype, "like")
+    _require_floating(like.dtype, "like")
     product = function if block else _columnwise(function, xp)
     order: Literal["C", "F"] = "C" if block else _BY_COLUMNS
     return Operator(n, like.dtype, product, xp, _arrays.device_of(like), order, metadata={"kind": "callable"})
@@ -338,7 +358,7 @@ def _dimension(shape: tuple[int, ...]) -> int:
     if len(shape) != 2 or shape[0] != shape[1]:
         msg = (
             f"`A` must be square and two-dimensional, got shape {tuple(shape)}. For singular values of a rectangular "
-            "matrix B pass the operator x -> B.T @ (B @ x)."
+            "matrix B pass slq.gram(B)."
         )
         raise ValueError(msg)
     if shape[0] < 1:
@@ -348,24 +368,18 @@ def _dimension(shape: tuple[int, ...]) -> int:
 
 
 def _floating(matrix: Any, xp: Any = None) -> Any:
-    """Return a stored matrix with real floating entries; integers and booleans become the longest that there is."""
+    """Return a stored matrix with floating entries; integers and booleans become the longest that there is."""
     name = _arrays.dtype_name(matrix.dtype)
     if name.startswith(("int", "uint", "bool")):
         if xp is None:
             return matrix.astype(np.float64)
         return xp.astype(matrix, _arrays.accumulator_dtype(xp, _arrays.device_of(matrix)))
-    _require_real(matrix.dtype, "A")
+    _require_floating(matrix.dtype, "A")
     return matrix
 
 
-def _require_real(dtype: Any, name: str) -> None:
+def _require_floating(dtype: Any, name: str) -> None:
     kind = _arrays.dtype_name(dtype)
-    if kind.startswith("complex"):
-        msg = (
-            f"`{name}` has dtype {kind}; slq handles real symmetric operators. A Hermitian matrix H = R + iS has the "
-            "spectrum of the real symmetric [[R, -S], [S, R]], each eigenvalue twice: pass that."
-        )
-        raise TypeError(msg)
-    if not _arrays.is_floating(dtype):
-        msg = f"`{name}` has dtype {kind}; products need a real floating dtype such as float64. Convert it first."
+    if not (_arrays.is_floating(dtype) or kind in ("complex64", "complex128")):
+        msg = f"`{name}` has dtype {kind}; products need a floating dtype such as float64 or complex128. Convert it."
         raise TypeError(msg)

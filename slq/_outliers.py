@@ -204,6 +204,12 @@ def resolve(
     return Resolved(np.array(best), residuals, multiplicities, k > 1, nodes, gaps)
 
 
+def complex_products(firsts: Floats) -> npt.NDArray[np.complex128]:
+    """Return inner products with complex vectors z from those with z and with i z, the two halves of the last axis."""
+    real, imaginary = np.split(firsts, 2, axis=-1)
+    return np.asarray(real + 1j * imaginary)
+
+
 def counted(rule: Rule, n: int, *, noise: float) -> Resolved:
     """Take the nodes of one rule for all n eigenvalues, with n times their weights for multiplicities."""
     nodes = np.flatnonzero(rule.weights[0] > 0)

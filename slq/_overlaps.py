@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 from slq import _arrays, _probes
 from slq._arrays import Array
 from slq._estimates import ErrorParts, Estimate
-from slq._operators import as_operator, require_block
+from slq._operators import as_symmetric, require_block
 from slq._probes import Seed
 from slq._quadrature import Rule, gauss
 from slq._stage import lanczos
@@ -194,7 +194,7 @@ def alignment(A: Any, B: Any, /, *, probes: int = 16, rng: Seed = None, confiden
     >>> round(slq.alignment(np.diag([1.0, 2.0]), np.diag([3.0, 6.0]), rng=0).value, 6)
     1.0
     """
-    one, two = as_operator(A), as_operator(B)
+    one, two = as_symmetric(A), as_symmetric(B)
     if one.n != two.n:
         msg = f"`A` and `B` must have one size, got {one.n} and {two.n}."
         raise ValueError(msg)

@@ -175,15 +175,15 @@ def plan(
     block = tell(width) if callable(tell) else None
     size = float(held * operator.n * itemsize)
     kept = session.projections.precision if policy == "full" else "none"
-    return Plan(operator.n, tol, k, m, products, total, size, policy, kept, width, seconds, block)
+    return Plan(session.n, tol, k, m, products, total, size, policy, kept, width, seconds, block)
 
 
 def _all_columns(session: Session, begun: int, products: int) -> int:
     """Return what is multiplied where all columns take the place of further probes, 0 where they do not."""
     if session.diagonalising_is_cheaper(session.width * FIRST_LOOK):
-        return session.operator.n + 1
+        return session.n + 1
     if session.diagonalising_is_cheaper(max(begun, products - begun)):
-        return min(begun, session.operator.n) + session.operator.n + 1
+        return min(begun, session.n) + session.n + 1
     return 0
 
 

@@ -60,7 +60,7 @@ class Runs:
         self._operator, self._seed, self._kind, self._dtype = operator, seed, kind, dtype
         self.reorth: Reorth = reorth
         self._storage = storage
-        self._references = self.starts(range(references)) if references else None
+        self._references = self._kept(references) if references else None
         self._closed = [] if done is None else [done]
         self._projected = [] if done is None else [np.zeros(len(done.lengths), dtype=bool)]
         self._vectors: Array | None = None
@@ -225,6 +225,11 @@ class Runs:
         # A random error vector of norm e moves these two inner products by e / sqrt(n) each.
         if change > 8 * _arrays.epsilon(self._dtype) * size:
             self.repeat_error = float(change / size * np.sqrt(n / 2))
+
+    def _kept(self, count: int) -> Array:
+        """Return the first start vectors; of a complex matrix, i times each as well: both tell complex products."""
+        rows, xp = self.starts(range(count)), self._operator.xp
+        return rows if self._operator.copies == 1 else xp.concat([rows, _arrays.times_i(rows, xp)], axis=0)
 
     def starts(self, indices: range) -> Array:
         """Return the probes of the given numbers as rows."""

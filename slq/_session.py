@@ -90,6 +90,11 @@ class Session:
         self._backed_off = ""
 
     @property
+    def n(self) -> int:
+        """Number of eigenvalues."""
+        return self.operator.n // self.operator.copies
+
+    @property
     def width(self) -> int:
         """Probes of the first batch, as far as the budget of products allows."""
         return min(self.choice.first_batch, self._limit)
@@ -206,7 +211,7 @@ class Session:
 
     def diagonalising_is_cheaper(self, products: float) -> bool:
         """Whether all n columns, and LAPACK, cost less than so many more products; and fit."""
-        n = self.operator.n
+        n = self.n
         fits = n <= _DENSE and 2 * n <= self.choice.room and self.runs.products + n + 1 <= self._allowed
         return fits and self._before is None and n < products
 
@@ -295,7 +300,7 @@ class Session:
             T.lengths,
             T.overlaps,
             np.zeros(len(T.lengths), dtype=np.intp),
-            self.operator.n,
+            self.n,
             self._kind if exact is None else "exact",
             self._seed,
             runs.reorth if exact is None else "full",
@@ -310,6 +315,7 @@ class Session:
             runs.projected[: len(T.lengths)] if exact is None else np.zeros(1, dtype=bool),
             0.0 if exact is not None else max(runs.drift, self._before.drift if self._before else 0.0),
             self._traces(),
+            self.operator.copies,
         )
 
     def _traces(self) -> Traces | None:

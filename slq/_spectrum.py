@@ -80,6 +80,9 @@ class Spectrum:
         vectors are kept in a shorter precision (`basis`). Bounds what multiplicities may be concluded from.
     traces : tuple of float, optional
         tr A and tr A^2 where they are known exactly, as of stored matrices: control variates of all other traces.
+    copies : int
+        Real dimensions of each eigenvalue in the space of the probes: 2 for a complex Hermitian operator, whose run is
+        that of its real form. Everything else is told of the operator itself.
     nodes, weights, residuals : ndarray, shape (probes, steps)
         Gauss rules: nodes ascend in each row, weights sum to one, an eigenvalue lies within the residual of each node.
         Rows of probes that ended early repeat their last node with weight zero.
@@ -105,6 +108,7 @@ class Spectrum:
     projected: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     drift: float = 0.0
     traces: Traces | None = None
+    copies: int = 1
     nodes: Floats = field(init=False)
     weights: Floats = field(init=False)
     residuals: Floats = field(init=False)
@@ -320,7 +324,7 @@ class Spectrum:
         ValueError
             If the runs are of different dimension or probe law, or share a seed and hence probes.
         """
-        for name in ("n", "kind"):
+        for name in ("n", "kind", "copies"):
             if getattr(self, name) != getattr(other, name):
                 msg = f"`other` has {name} = {getattr(other, name)}, this spectrum {getattr(self, name)}."
                 raise ValueError(msg)
@@ -391,6 +395,7 @@ class Spectrum:
             self.deflated,
             self.projected,
             self.confidence,
+            self.copies,
         )
 
     def _parts(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:

@@ -10,7 +10,7 @@ from slq._arrays import Array
 from slq._basis import Precision, Storage
 from slq._krylov import unit_rows
 from slq._lanczos import LanczosRun, Reorth
-from slq._operators import as_operator
+from slq._operators import as_symmetric
 from slq._tridiagonal import Tridiagonal
 
 
@@ -32,7 +32,7 @@ def lanczos(
     Parameters
     ----------
     A : operator
-        Anything that `as_operator` takes.
+        Anything that `as_symmetric` takes.
     v : array, shape (n,) or (n, k)
         Start vectors in the operator's array library; normalised here.
     steps : int
@@ -73,7 +73,7 @@ def lanczos(
     >>> slq.gauss(T).nodes.round(6)
     array([[1., 2., 3.]])
     """
-    operator = as_operator(A)
+    operator = as_symmetric(A)
     if steps < 1:
         msg = f"`steps` must be at least 1, got {steps}."
         raise ValueError(msg)

@@ -21,7 +21,7 @@ from slq._arrays import Array, Floats
 from slq._blocks import Blocks
 from slq._estimates import ErrorParts, Estimate
 from slq._leave_one_out import Found, of_samples, xnystrace_of, xtrace_of
-from slq._operators import as_operator
+from slq._operators import as_symmetric
 from slq._probes import Seed, seed_from
 from slq._sketch import Sketch, require_symmetric
 
@@ -86,7 +86,7 @@ def hutchinson(
     >>> bool(estimate.low <= 4 * 400 <= estimate.high)
     True
     """
-    blocks = Blocks(as_operator(A), seed_from(rng))
+    blocks = Blocks(as_symmetric(A), seed_from(rng))
     samples: list[float] = []
 
     def step(target: int) -> Found:
@@ -150,7 +150,7 @@ def hutchpp(
     >>> bool(abs(estimate.value - 2) < 1e-4)
     True
     """
-    blocks = Blocks(as_operator(A), seed_from(rng))
+    blocks = Blocks(as_symmetric(A), seed_from(rng))
     # Spheres for the sketch and signs for the rest: two kinds of probes have disjoint streams.
     sketch, rest = Sketch(blocks, "sphere"), _Rest(blocks)
 
@@ -218,7 +218,7 @@ def xtrace(
     >>> bool(abs(estimate.value - 2) < 1e-6)
     True
     """
-    blocks = Blocks(as_operator(A), seed_from(rng))
+    blocks = Blocks(as_symmetric(A), seed_from(rng))
     sketch = Sketch(blocks, "sphere")
 
     def step(target: int) -> Found:
@@ -281,7 +281,7 @@ def xnystrace(
     >>> bool(abs(estimate.value - 2) < 1e-8)
     True
     """
-    blocks = Blocks(as_operator(A), seed_from(rng))
+    blocks = Blocks(as_symmetric(A), seed_from(rng))
     parts: list[tuple[Array, Array]] = []
 
     def step(target: int) -> Found:

@@ -113,7 +113,7 @@ def density(
         _raw(self, measure),
         _raw(self, shorter),
         np.full(len(measure.probes), 1 / len(measure.probes)),
-        np.inf if measure.n_rest == 0 else self.n + 2.0,
+        np.inf if measure.n_rest == 0 else self.copies * self.n + 2.0,
         self.confidence,
     )
     if kind == "lanczos-bins":

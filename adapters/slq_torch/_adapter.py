@@ -28,7 +28,7 @@ def as_operator(obj: Any, /) -> CurvatureOperator | MatrixOperator | None:
     Raises
     ------
     ValueError
-        If `obj` is a tensor that is no real square matrix.
+        If `obj` is a tensor that is no square matrix.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Dense and sparse torch tensors as symmetric operators on their own device.
+"""Dense and sparse torch tensors as symmetric or Hermitian operators on their own device.
 
 Symmetry is not checked here: that costs a pass over the matrix, and `slq.check` does it by products.
 """
@@ -13,7 +13,7 @@ from slq._entries import dense_traces, usable
 from slq_torch._interop import to_scipy
 from slq_torch._quiet import quiet
 
-_DTYPES = (torch.float32, torch.float64)
+_DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 _HALVES = (torch.float16, torch.bfloat16)
 # Entries of a half-precision matrix that are widened at a time: they should stay in the cache.
 _WIDEN = 2**20
@@ -95,7 +95,7 @@ class MatrixOperator:
 
 
 def matrix(tensor: Tensor, /) -> MatrixOperator:
-    """Wrap a symmetric 2-D torch tensor, dense or sparse, as an operator on its device.
+    """Wrap a symmetric or Hermitian 2-D torch tensor, dense or sparse, as an operator on its device.
 
     A product costs one matrix product of torch. A dense tensor is used in place, without a copy.
     A sparse one is held as CSR with 32-bit indices where they suffice: on the CPU a CSR product
@@ -105,7 +105,7 @@ def matrix(tensor: Tensor, /) -> MatrixOperator:
     Parameters
     ----------
     tensor : Tensor
-        Shape (n, n), float32 or float64; strided or sparse (COO, CSR, CSC, BSR, BSC). Integers and
+        Shape (n, n), float32, float64, complex64 or complex128; strided or sparse (COO, CSR, CSC, BSR, BSC). Integers and
         booleans become float64. float16 and bfloat16 are multiplied in float32: dense ones stay as they
         are and are widened some rows at a time, sparse ones are converted. Repeated entries of a COO
         tensor are summed. Gradients are not followed.
@@ -125,7 +125,7 @@ def matrix(tensor: Tensor, /) -> MatrixOperator:
 
     Notes
     -----
-    Only symmetric matrices have the spectra that slq computes; neither this function nor the
+    Only symmetric and Hermitian matrices have the spectra that slq computes; neither this function nor the
     products check it. `slq.check` does.
 
     Examples
@@ -146,8 +146,8 @@ def matrix(tensor: Tensor, /) -> MatrixOperator:
         tensor = tensor.to(torch.float64)
     if tensor.dtype not in _DTYPES + _HALVES:
         msg = (
-            f"`tensor` must be real and floating (float64, float32, float16, bfloat16), got {tensor.dtype}. A "
-            "Hermitian H = R + iS has the spectrum of the real [[R, -S], [S, R]], each eigenvalue twice."
+            f"`tensor` must be floating (float64, float32, float16, bfloat16) or complex (complex128, complex64), got "
+            f"{tensor.dtype}. Convert it with tensor.to(torch.float64)."
         )
         raise ValueError(msg)
     if tensor.is_meta:

@@ -375,7 +375,7 @@ class TestMessages:
 
     def test_what_is_rectangular_is_told_about_singular_values(self):
         for obj in (scipy.sparse.csr_array((3, 4)), aslinearoperator(np.ones((3, 4)))):
-            with pytest.raises(ValueError, match=r"got shape \(3, 4\)\. For singular values .* x -> B\.T @ \(B @ x\)"):
+            with pytest.raises(ValueError, match=r"got shape \(3, 4\)\. For singular values .* slq\.gram\(B\)"):
                 as_operator(obj)
 
     def test_an_empty_matrix_is_refused(self):
@@ -389,24 +389,21 @@ class TestMessages:
                 make()
 
     @pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
-    def test_complex_matrices_are_told_the_real_form(self, dtype):
+    def test_where_real_is_needed_complex_matrices_are_told_the_real_form(self, dtype):
         A = np.eye(3, dtype=dtype)
-        for matrix in (A, scipy.sparse.csr_array(A)):
-            with pytest.raises(TypeError, match=rf"`A` has dtype {dtype.__name__}; .* \[\[R, -S\], \[S, R\]\]"):
-                as_operator(matrix)
-        with pytest.raises(TypeError, match=rf"Operator` has dtype {dtype.__name__}; slq handles real"):
-            as_operator(aslinearoperator(A))
-        with pytest.raises(TypeError, match=rf"`like` has dtype {dtype.__name__}; slq handles real"):
-            as_operator(np.copy, n=3, like=A)
+        for operator in (A, scipy.sparse.csr_array(A), aslinearoperator(A), as_operator(np.copy, n=3, like=A)):
+            for function in (slq.eigsh, slq.xtrace, slq.check):
+                with pytest.raises(TypeError, match=rf"`A` has dtype {dtype.__name__}, .* slq.real_form\(H\)"):
+                    function(operator)
 
     def test_integer_operators_cannot_be_converted(self):
-        with pytest.raises(TypeError, match=r"Operator` has dtype int64; products need a real floating .* Convert it"):
+        with pytest.raises(TypeError, match=r"Operator` has dtype int64; products need a floating dtype .* Convert it"):
             as_operator(aslinearoperator(np.eye(3, dtype=np.int64)))
-        with pytest.raises(TypeError, match="`like` has dtype int64; products need a real floating dtype"):
+        with pytest.raises(TypeError, match="`like` has dtype int64; products need a floating dtype"):
             as_operator(np.copy, n=3, like=np.ones(1, dtype=np.int64))
 
     def test_object_matrices_are_refused(self):
-        with pytest.raises(TypeError, match="`A` has dtype object; products need a real floating dtype"):
+        with pytest.raises(TypeError, match="`A` has dtype object; products need a floating dtype"):
             as_operator(np.array([[1, 2], [2, 1]], dtype=object))
 
     def test_a_callable_without_n_is_told_how(self):
