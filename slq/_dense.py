@@ -50,10 +50,11 @@ def diagonalise(operator: Operator, batch: int, seed: int) -> Diagonalised:
     copies = operator.copies
     n = operator.n // copies
     field = np.float64 if copies == 1 else np.complex128
-    matrix, rounding = np.empty((n, n), dtype=field, order="F"), _arrays.epsilon(operator.dtype)
+    matrix: npt.NDArray[Any] = np.empty((n, n), dtype=field, order="F")
+    rounding = _arrays.epsilon(operator.dtype)
     for start in range(0, n, batch):
         columns = np.zeros((operator.n, min(batch, n - start)))
-        columns[::copies] = np.eye(*columns[::copies].shape, -start)
+        columns[::copies] = np.eye(n, columns.shape[1], -start)
         matrix[:, start : start + batch], unit = _product(operator, columns)
         rounding = max(rounding, unit)
     if not np.isfinite(matrix).all():

@@ -232,7 +232,7 @@ def image_rows(operator: Operator, rows: Array) -> Array:
 
 def _from_sparse(matrix: Any) -> Operator:
     n = _dimension(matrix.shape)
-    matrix = _floating(matrix.tocsr() if matrix.format != "csr" else matrix)
+    matrix = floating(matrix.tocsr() if matrix.format != "csr" else matrix)
     require_two_triangles(matrix)
     rows = Rows(matrix)
     return Operator(
@@ -249,7 +249,7 @@ def _from_sparse(matrix: Any) -> Operator:
 def _from_array(matrix: Array) -> Operator:
     n = _dimension(matrix.shape)
     xp = _arrays.namespace_of(matrix)
-    matrix = _floating(matrix, xp)
+    matrix = floating(matrix, xp)
     device, traces = _arrays.device_of(matrix), partial(dense_traces, matrix, xp)
     if _arrays.is_half(matrix.dtype):
         product = partial(_arrays.widened_product, matrix, xp)
@@ -261,7 +261,7 @@ def _from_array(matrix: Array) -> Operator:
 
 def _from_object(obj: Any, like: Array | None) -> Operator:
     n = _dimension(obj.shape)
-    dtype, xp, device = _home(obj, like)
+    dtype, xp, device = home_of(obj, like)
     _require_floating(dtype, type(obj).__name__)
     product: Multiply
     order: Any = getattr(obj, "order", "C")
@@ -272,7 +272,7 @@ def _from_object(obj: Any, like: Array | None) -> Operator:
     elif hasattr(obj, "__matmul__"):
         product = obj.__matmul__
     elif hasattr(obj, "matvec"):
-        product, order = _columnwise(obj.matvec, xp), _BY_COLUMNS
+        product, order = columnwise(obj.matvec, xp), _BY_COLUMNS
     else:
         msg = f"`A` of type {type(obj).__name__} has a shape but no `matmat`, `matvec` or `@` to multiply by."
         raise TypeError(msg)
@@ -301,7 +301,7 @@ def _from_callable(function: Multiply, n: int | None, like: Array, block: bool) 
     n = _dimension((n, n))
     xp = _arrays.namespace_of(like)
     _require_floating(like.dtype, "like")
-    product = function if block else _columnwise(function, xp)
+    product = function if block else columnwise(function, xp)
     order: Literal["C", "F"] = "C" if block else _BY_COLUMNS
     return Operator(n, like.dtype, product, xp, _arrays.device_of(like), order, metadata={"kind": "callable"})
 
@@ -314,7 +314,7 @@ def _from_adapter(obj: Any) -> Any | None:
     return None if first is None else registered[first].load()(obj)
 
 
-def _home(obj: Any, like: Array | None) -> tuple[Any, Any, Any]:
+def home_of(obj: Any, like: Array | None) -> tuple[Any, Any, Any]:
     """Return dtype, namespace and device of the vectors that `obj` multiplies."""
     if like is not None:
         return like.dtype, _arrays.namespace_of(like), _arrays.device_of(like)
@@ -325,15 +325,15 @@ def _home(obj: Any, like: Array | None) -> tuple[Any, Any, Any]:
     return dtype, xp, getattr(obj, "device", "cpu" if _arrays.is_numpy(xp) else None)
 
 
-def _columnwise(function: Multiply, xp: Any) -> Multiply:
-    """Make a product of blocks from a product of vectors."""
+def columnwise(function: Multiply, xp: Any, rows: int | None = None) -> Multiply:
+    """Make a product of blocks from a product of vectors, of other length where `rows` says so."""
 
     def product(X: Array) -> Array:
-        columns = [function(X[:, j]) for j in range(X.shape[1])]
+        columns, n = [function(X[:, j]) for j in range(X.shape[1])], rows or X.shape[0]
         for column in columns:
-            if tuple(getattr(column, "shape", ())) != (X.shape[0],):
+            if tuple(getattr(column, "shape", ())) != (n,):
                 msg = (
-                    f"the product of a vector of shape ({X.shape[0]},) must have that shape, got "
+                    f"the product of a vector of shape ({X.shape[0]},) must have shape ({n},), got "
                     f"{tuple(getattr(column, 'shape', ()))} from {getattr(function, '__qualname__', function)}."
                 )
                 raise RunError(msg)
@@ -367,7 +367,7 @@ def _dimension(shape: tuple[int, ...]) -> int:
     return int(shape[0])
 
 
-def _floating(matrix: Any, xp: Any = None) -> Any:
+def floating(matrix: Any, xp: Any = None) -> Any:
     """Return a stored matrix with floating entries; integers and booleans become the longest that there is."""
     name = _arrays.dtype_name(matrix.dtype)
     if name.startswith(("int", "uint", "bool")):

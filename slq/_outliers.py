@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -204,7 +205,7 @@ def resolve(
     return Resolved(np.array(best), residuals, multiplicities, k > 1, nodes, gaps)
 
 
-def complex_products(firsts: Floats) -> npt.NDArray[np.complex128]:
+def complex_products(firsts: Floats) -> npt.NDArray[Any]:
     """Return inner products with complex vectors z from those with z and with i z, the two halves of the last axis."""
     real, imaginary = np.split(firsts, 2, axis=-1)
     return np.asarray(real + 1j * imaginary)

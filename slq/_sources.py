@@ -21,6 +21,7 @@ import scipy.sparse
 import scipy.sparse.linalg
 
 from slq._arrays import is_array
+from slq._gram import gram as gram_of
 from slq._operators import Operator, as_operator
 
 # Rows of a dense matrix that are compared with its columns at once: 1000 rows of 100 000 numbers are 0.8 GB.
@@ -68,31 +69,6 @@ def name_of(source: str) -> str:
     if ":" in source and not Path(source).exists():
         return source.rpartition(":")[2]
     return Path(source).name.removesuffix(".gz").rpartition(".")[0] or Path(source).name
-
-
-def gram_of(A: Any) -> Operator:
-    """Return A^T A, or A A^T where that is smaller: the same eigenvalues, but for zeros."""
-    rows, columns = A.shape
-    try:
-        first, second = (A, A.T) if columns <= rows else (A.T, A)
-    except (AttributeError, TypeError) as error:
-        msg = f"--gram needs the transpose, and the {type(A).__name__} that SOURCE gives has no `.T`."
-        raise SourceError(msg) from error
-    if scipy.sparse.issparse(A):
-        first, second = first.tocsr(), second.tocsr()
-    return as_operator(_Product(first, second, min(rows, columns)))
-
-
-class _Product:
-    """The symmetric product of a matrix and its transpose."""
-
-    def __init__(self, first: Any, second: Any, n: int) -> None:
-        self.first, self.second = first, second
-        self.shape, self.dtype = (n, n), first.dtype
-        self.metadata = {"kind": f"Gram matrix of {' × '.join(map(str, first.shape))}"}
-
-    def matmat(self, X: Any, /) -> Any:
-        return self.second @ (self.first @ X)
 
 
 # -- files ------------------------------------------------------------------------------------------------------

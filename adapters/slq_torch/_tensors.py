@@ -105,8 +105,8 @@ def matrix(tensor: Tensor, /) -> MatrixOperator:
     Parameters
     ----------
     tensor : Tensor
-        Shape (n, n), float32, float64, complex64 or complex128; strided or sparse (COO, CSR, CSC, BSR, BSC). Integers and
-        booleans become float64. float16 and bfloat16 are multiplied in float32: dense ones stay as they
+        Shape (n, n), float32, float64, complex64 or complex128; strided or sparse (COO, CSR, CSC, BSR, BSC). Integers
+        and booleans become float64. float16 and bfloat16 are multiplied in float32: dense ones stay as they
         are and are widened some rows at a time, sparse ones are converted. Repeated entries of a COO
         tensor are summed. Gradients are not followed.
 

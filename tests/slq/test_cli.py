@@ -437,7 +437,7 @@ def test_a_function_that_gives_no_operator_is_named_with_what_is_wrong(refused, 
 
 def test_what_is_no_matrix_cannot_be_symmetrised_or_transposed(refused):
     assert "--symmetric-part needs a matrix" in refused("run", "factories.py:operator", "--symmetric-part")
-    assert "has no `.T`" in refused("run", "factories.py:operator", "--gram")
+    assert "has no product with its transpose" in refused("run", "factories.py:operator", "--gram")
 
 
 # -- run: what comes out --------------------------------------------------------------------------------------

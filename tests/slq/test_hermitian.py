@@ -84,7 +84,7 @@ class TestSpectrum:
 
     def test_it_is_told_of_the_matrix_and_not_of_its_real_form(self, lattice):
         H, exact = lattice
-        s = slq.spectrum(H, probes=3, steps=40, rng=2)
+        s = slq.spectrum(H, probes=3, steps=40, rng=2, confidence=0.999)
         assert (s.n, s.copies, s.products, s.certified) == (576, 2, 3 * 40 + 1, True)
         assert "576 × 576" in repr(s)
         assert s.edges[0] <= exact[0] < exact[-1] <= s.edges[1]
@@ -144,7 +144,7 @@ class TestSpectrum:
     def test_without_reorthogonalisation_and_with_signs(self, lattice):
         H, exact = lattice
         for options in ({"reorth": "none"}, {"kind": "rademacher"}):
-            s = slq.spectrum(H, probes=8, steps=40, rng=1, **options)
+            s = slq.spectrum(H, probes=8, steps=40, rng=1, confidence=0.999, **options)
             trace = s.trace(np.exp)
             assert trace.low <= np.exp(exact).sum() <= trace.high
 
