@@ -5,6 +5,7 @@ from importlib.metadata import version as _version
 from slq import gallery, plot
 from slq._apply import Applied, apply
 from slq._budget import ErrorBudget
+from slq._composition import block_diag, kron, kronsum
 from slq._density import Density
 from slq._diagonals import diagonal, xdiag
 from slq._doctor import Diagnosis, Finding, check
@@ -69,6 +70,7 @@ __all__ = [
     "alignment",
     "apply",
     "as_operator",
+    "block_diag",
     "check",
     "diagonal",
     "effective_dimension",
@@ -83,6 +85,8 @@ __all__ = [
     "heat_trace",
     "hutchinson",
     "hutchpp",
+    "kron",
+    "kronsum",
     "krylov_aware_trace",
     "lanczos",
     "load",

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from slq import _arrays
 from slq._arrays import Array
 from slq._entries import Traces, shifted_traces
-from slq._operators import Operator, as_operator
+from slq._operators import Operator, as_operator, noise_of, require_one_home
 
 # Sums of a few terms that do not cancel are this many times smaller than their parts together, or less.
 _FEW = 8.0
@@ -104,7 +104,7 @@ class Combination(Linear):
         How much is left is known from the first product on, as the ratio of the largest numbers in it: right for a
         block of random columns, which is what spectra begin with, and no bound.
         """
-        worst = max((_noise(operator) for coefficient, operator in self.terms if coefficient), default=0.0)
+        worst = max((noise_of(operator) for coefficient, operator in self.terms if coefficient), default=0.0)
         if not self._cancelled:
             return worst
         cancelled = self._cancelled[0]
@@ -251,11 +251,6 @@ def _combination(A: Any) -> Combination:
     return A if isinstance(A, Combination) else Combination(((1.0, as_operator(A)),))
 
 
-def _noise(operator: Operator) -> float:
-    """Return the relative error of an operator, also what its source learned since."""
-    return max(operator.noise, float(getattr(operator.source, "noise", 0.0)))
-
-
 def _number(value: Any, name: str) -> float:
     if not isinstance(value, Real) or isinstance(value, bool):
         msg = f"`{name}` must be a real number, got {type(value).__name__}. Only sums and multiples stay symmetric."
@@ -270,11 +265,7 @@ def _require_alike(first: Combination, second: Combination) -> None:
     if first.shape != second.shape:
         msg = f"operators must have one shape to be added, got {first.shape} and {second.shape}."
         raise ValueError(msg)
-    homes = [(_arrays.library(A.xp), A.device, A.dtype) for A in (first, second)]
-    for what, a, b in zip(("array library", "device", "dtype"), *homes, strict=True):
-        if a != b:
-            msg = f"operators must share one {what} to be added, got {a} and {b}. Convert one of them first."
-            raise TypeError(msg)
+    require_one_home((first, second))
 
 
 def _term(coefficient: float, kind: str) -> str:

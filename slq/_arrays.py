@@ -121,7 +121,7 @@ def widened_product(matrix: Array, xp: Any, X: Array) -> Array:
 
 
 def working_dtype(dtype: Any, xp: Any) -> Any:
-    """Return the dtype of Krylov vectors for an operator of `dtype`, always real: float32 for all up to that, else float64."""
+    """Return the real dtype of Krylov vectors for an operator of `dtype`: float32 for all up to that, else float64."""
     return xp.float32 if dtype_name(dtype).startswith(_SHORT) else xp.float64
 
 

@@ -88,7 +88,7 @@ def _factors(A: Any, like: Array | None) -> tuple[Multiply, Multiply, tuple[Any,
         A = floating(A, xp)
         place = (xp.float32 if _arrays.is_half(A.dtype) else A.dtype, xp, _arrays.device_of(A))
         if _arrays.is_half(A.dtype):
-            return *(partial(_arrays.widened_product, M, xp) for M in (A, A.T)), place
+            return partial(_arrays.widened_product, A, xp), partial(_arrays.widened_product, A.T, xp), place
         if _arrays.is_complex(A.dtype):  # conjugate the block, which is small, instead of the matrix
             return A.__matmul__, lambda Y: xp.conj(A.T @ xp.conj(Y)), place
         return A.__matmul__, A.T.__matmul__, place

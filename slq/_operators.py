@@ -7,7 +7,7 @@ the adapter that registered under the entry-point group `slq.adapters`, imported
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import entry_points
@@ -218,6 +218,21 @@ def require_block(block: Any, columns: Array) -> None:
     if given and not made:
         msg = "a product of complex vectors came out real: something cut their imaginary part. Keep it in the product."
         raise RunError(msg)
+
+
+def require_one_home(operators: Sequence[Any]) -> None:
+    """Refuse operators that do not share one array library, device and dtype."""
+    homes = [(_arrays.library(A.xp), A.device, A.dtype) for A in operators]
+    for home in homes[1:]:
+        for what, one, other in zip(("array library", "device", "dtype"), homes[0], home, strict=True):
+            if one != other:
+                msg = f"operators must share one {what}, got {one} and {other}. Convert one of them first."
+                raise TypeError(msg)
+
+
+def noise_of(operator: Operator) -> float:
+    """Return the relative error of an operator, also what its source learned since."""
+    return max(operator.noise, float(getattr(operator.source, "noise", 0.0)))
 
 
 def image_rows(operator: Operator, rows: Array) -> Array:

@@ -22,7 +22,7 @@ from slq._choice import Choice
 from slq._dense import Diagonalised, diagonalise
 from slq._entries import Traces
 from slq._errors import DomainError, RunError, SlqWarning
-from slq._operators import Operator
+from slq._operators import Operator, noise_of
 from slq._orthogonality import Projections, too_slow
 from slq._probes import Kind
 from slq._progress import NoMeter, meter
@@ -331,8 +331,7 @@ class Session:
         else:
             unit = max(_arrays.epsilon(self._dtype), self.runs.rounding, self.runs.coarseness**2)
             rounding = _NOISE_ROUNDINGS * unit
-        known = max(self.operator.noise, float(getattr(self.operator.source, "noise", 0.0)))
-        return float(norm * max(rounding, known, *self._tested))
+        return float(norm * max(rounding, noise_of(self.operator), *self._tested))
 
     @property
     def _tested(self) -> tuple[float, float]:
