@@ -32,6 +32,8 @@ from slq._tridiagonal import Tridiagonal
 _FIRST = 8
 # The error is told by what the last quarter of the steps changed, twice.
 _SHORTER, _CAUTION = 0.75, 2.0
+# Entries of a vector that are added up at once: they stay in the cache.
+_PIECE = 65_536
 # What rounding leaves of a combination of Krylov vectors, in roundings.
 _ROUNDINGS = 8.0
 
@@ -78,7 +80,8 @@ def apply(
     r"""Compute f(A) b, for example A^-1 b, A^(1/2) b or exp(A) b.
 
     After m steps :math:`f(A) b \approx \|b\| Q_m f(T_m) e_1`. Costs m products per column and memory for m vectors
-    each in one pass, 2 m products and about six vectors in two.
+    each in one pass; 2 m products in two, and memory for the result and four vectors, one of them the product's own:
+    three where the operator is a sparse matrix.
 
     Parameters
     ----------
@@ -141,8 +144,10 @@ def apply(
     if passes == "auto" and (steps is not None) and vectors_of(most, 1.0) > room:
         reorth = "none"
     found: dict[int, Array] = {}
-    run = LanczosRun(operator, rows, reorth=reorth)
-    run.on_end = lambda i: found.__setitem__(i, run.combine(i, _row(run.tridiagonal(), i, integrand.f)))
+    run = LanczosRun(operator, rows, reorth=reorth, owned=True)
+    del rows  # where no vectors are kept, this one is not either: it is made from b again
+    if reorth == "full":
+        run.on_end = lambda i: found.__setitem__(i, run.combine(i, _row(run.tridiagonal(), i, integrand.f)))
     while True:
         run.advance(min(most - run.steps, most if steps else max(_FIRST, run.steps // 4)))
         coefficients, errors = coefficients_of(run.tridiagonal(), integrand, run.rounding)
@@ -151,12 +156,18 @@ def apply(
         if run.finished or run.steps >= most or (steps is None and done):
             break
         if passes == "auto" and run.orthogonal and vectors_of(run.steps + max(_FIRST, run.steps // 4), 1.0) > room:
+            products = run.products
+            run.drop_basis()
             second = apply(A, b, f, rtol, passes=2, memory=memory)
-            return replace(second, products=second.products + run.products)
-    made = run.steps
-    values = gathered(run, coefficients, found) if reorth == "full" else replayed(operator, rows, coefficients, run)
-    products = run.products * (2 if reorth == "none" else 1)
-    value = (values * _arrays.from_host(sizes[:, None], operator.xp, dtype=dtype, device=operator.device)).T
+            return replace(second, products=second.products + products)
+    made, products, T = run.steps, run.products * (2 if reorth == "none" else 1), run.tridiagonal()
+    if reorth == "full":
+        values = gathered(run, coefficients, found)
+        values = values * _arrays.from_host(sizes[:, None], operator.xp, dtype=dtype, device=operator.device)
+    else:
+        del run  # its vectors make room for those of the second pass
+        values = replayed(operator, _unit_columns(operator, b)[0], coefficients * sizes[:, None], T, owned=True)
+    value = values.T
     return Applied(value[:, 0] if b.ndim == 1 else value, errors * sizes, norms * sizes, made, products, done)
 
 
@@ -183,12 +194,16 @@ def gathered(run: LanczosRun, coefficients: Floats, found: dict[int, Array]) -> 
     return run.xp.stack(rows)
 
 
-def replayed(operator: Operator, start: Array, coefficients: Floats, first: LanczosRun) -> Array:
-    """Make the vectors of a run without a basis a second time, and return their combinations as rows."""
-    again, total = LanczosRun(operator, start, reorth="none"), _Sum(coefficients, operator.xp)
+def replayed(operator: Operator, start: Array, coefficients: Floats, one: Tridiagonal, *, owned: bool = False) -> Array:
+    """Make the vectors of a run without a basis a second time, and return their combinations as rows.
+
+    `one` is what the run came to; `owned` start vectors may be overwritten.
+    """
+    again, total = LanczosRun(operator, start, reorth="none", owned=owned), _Sum(coefficients, operator.xp)
+    del start
     again.on_step = total.add
-    again.advance(first.steps)
-    one, other = first.tridiagonal(), again.tridiagonal()
+    again.advance(int(one.lengths.max()))
+    other = again.tridiagonal()
     if not (np.array_equal(one.alpha, other.alpha) and np.array_equal(one.beta, other.beta)):
         msg = (
             "two passes over the same start vectors gave different coefficients, so their vectors do not fit together: "
@@ -214,11 +229,21 @@ class _Sum:
             self._total = pick(self._total, np.flatnonzero(np.isin(self._active, active)), self._xp)
             self._active = active
         factors = self._coefficients[active, self._step][:, None]
-        part = rows * _arrays.from_host(factors, self._xp, dtype=rows.dtype, device=_arrays.device_of(rows))
-        self._total, self._step = part if self._total is None else self._total + part, self._step + 1
+        self._total = self._xp.zeros_like(rows) if self._total is None else self._total
+        self._step += 1
+        total, own = _arrays.host_view(self._total), _arrays.host_view(rows)
+        if total is None or own is None:
+            factors = _arrays.from_host(factors, self._xp, dtype=rows.dtype, device=_arrays.device_of(rows))
+            self._total = self._total + rows * factors
+            return
+        for first in range(0, rows.shape[1], _PIECE):  # in place: at n = 1e9 another vector is gigabytes
+            piece = slice(first, first + _PIECE)
+            total[:, piece] += own[:, piece] * factors.astype(own.dtype)
 
     def rows(self) -> Array:
         """Return all sums."""
+        if not self._done:
+            return self._total
         self._done |= {int(i): self._total[j, ...] for j, i in enumerate(self._active)}
         return self._xp.stack([self._done[i] for i in range(len(self._coefficients))])
 

@@ -124,7 +124,7 @@ def _batch(
     coefficients, _ = coefficients_of(run.tridiagonal(), slope, run.rounding)
     if run.orthogonal:
         return start, gathered(run, coefficients, found)
-    return start, replayed(session.operator, start, coefficients, run)
+    return start, replayed(session.operator, start, coefficients, run.tridiagonal())
 
 
 def _keeper(run: LanczosRun, slope: Integrand, found: dict[int, Array]) -> Callable[[int], None]:
