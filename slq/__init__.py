@@ -25,6 +25,7 @@ from slq._measurements import negative_mass, outlier_ratio, sharpness, trace_rat
 from slq._operators import Operator, SymmetricOperator, as_operator
 from slq._outliers import Outliers
 from slq._overlaps import alignment, gradient_concentration, gradient_energy, subspace_overlap
+from slq._pencil import pencil
 from slq._plan import Plan, plan
 from slq._quadrature import Rule, gauss
 from slq._quantities import (
@@ -96,6 +97,7 @@ __all__ = [
     "negative_mass",
     "nuclear_norm",
     "outlier_ratio",
+    "pencil",
     "plan",
     "plot",
     "real_form",
