@@ -73,5 +73,6 @@ def real_form(H: Any, /) -> Operator:
         order="F",
         krylov=None,
         metadata={**operator.metadata, "kind": f"complex Hermitian {operator.metadata.get('kind', 'operator')}"},
+        deflates=False,
         copies=2,
     )

@@ -73,7 +73,7 @@ def open_session(
         scratch=Path(scratch or tempfile.gettempdir()) if on_host else None,
         itemsize=_arrays.itemsize(vectors),
         batch=batch,
-        deflate=deflate if operator.copies == 1 else "none",
+        deflate=deflate if operator.deflates else "none",
         room=int(free // (operator.n * _arrays.itemsize(vectors))),
     )
     return Session(

@@ -89,6 +89,9 @@ class Operator:
         an object with the methods of `slq._krylov.Krylov`, for libraries that have fused kernels of their own.
     traces : callable
         Returns tr A and tr A^2 as two floats where they are known exactly, else None; may cost a pass over the matrix.
+    deflates : bool
+        Whether a run may project known eigenvectors out (P A P): not where `krylov` multiplies otherwise than `product`
+        or every eigenvector has a twin.
     copies : int
         How often every eigenvalue occurs that counts once: 2 for the real form of a complex Hermitian matrix.
     source : object
@@ -106,6 +109,7 @@ class Operator:
     krylov: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
     traces: Callable[[], Traces | None] = field(default=_unknown, repr=False, compare=False)
     source: Any = field(default=None, repr=False, compare=False)
+    deflates: bool = True
     copies: int = 1
 
     @property

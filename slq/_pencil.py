@@ -131,6 +131,7 @@ def _by_solves(A: Operator, B: Operator, solve_B: Multiply) -> Operator:
         order="C",
         krylov=krylov,
         source=None,
+        deflates=False,
         noise=max(noise_of(A), noise_of(B), error),
         metadata={"kind": f"pencil of {A.metadata.get('kind', 'operator')} and {B.metadata.get('kind', 'operator')}"},
     )

@@ -114,6 +114,16 @@ class TestSolves:
         one, two = (slq.spectrum(o, probes=2, steps=10, rng=0) for o in (operator, same))
         assert_allclose(one.alpha, two.alpha, rtol=1e-8)
 
+    def test_outliers_stay_exact_however_many_probes_follow(self):
+        A, B = bar(300)
+        A = (A + 40 * sp.csr_array(([1.0], ([7], [7])), shape=A.shape)).tocsr()
+        exact = scipy.linalg.eigh(A.toarray(), B.toarray(), eigvals_only=True)
+        s = slq.spectrum(slq.pencil(A, B, solve_B=splu(B.tocsc()).solve), probes=9, steps=40, rng=0)
+        assert s.deflated.size == 0
+        assert_allclose(s.outliers.values[0], exact[-1], rtol=1e-10)
+        assert s.outliers.multiplicities[0] == 1
+        assert s.count(0.9 * exact[-1], np.inf).value == 1
+
     def test_an_inexact_inverse_is_part_of_the_noise(self):
         A, B = bar(100)
         lu = splu(B.tocsc())
