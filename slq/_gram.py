@@ -59,7 +59,8 @@ def gram(A: Any, /, *, like: Array | None = None) -> Operator:
     >>> import numpy as np
     >>> import slq
     >>> A = np.diag([3.0, 4.0])[:, [0, 1, 1]]
-    >>> round(float(slq.nuclear_norm(slq.gram(A), gram=True)), 6)  # 3 + 4 sqrt(2)
+    >>> s = slq.spectrum(slq.gram(A), rng=0)
+    >>> round(float(s.nuclear_norm(gram=True)), 6)  # 3 + 4 sqrt(2)
     8.656854
     """
     shape = tuple(getattr(A, "shape", ()))
