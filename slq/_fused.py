@@ -8,6 +8,7 @@ is: at n = 1e9 in float32 eight gigabytes per probe.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class Fused:
     __slots__ = ("_beta", "_inverse", "_new", "_old", "_old_inverse", "_passes", "_references", "_scale", "_sums")
 
     orthogonal = False
-    drift, projected = 0.0, (0, 0.0)  # there are no projections
+    kept, drift, projected = 0, 0.0, (0, 0.0)  # there are no projections
 
     def __init__(
         self,
@@ -73,6 +74,21 @@ class Fused:
     def current(self) -> Array:
         """The newest Krylov vectors as rows, shape (k, n)."""
         return (self._new * self._inverse.astype(self._new.dtype)).T
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Return all that the recurrence goes on from."""
+        numbers = np.stack([self._beta, self._inverse, self._old_inverse])
+        return {"new": self._new, "old": self._old, "numbers": numbers, "scale": np.array(self._scale)}
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]], _: Any) -> None:
+        """Go on from what `state` gave."""
+        self._new, self._old = _block(state["new"]), _block(state["old"])
+        self._beta, self._inverse, self._old_inverse = state["numbers"]
+        self._scale = float(state["scale"])
+
+    def stored(self, _: int) -> tuple[()]:
+        """Give nothing: past vectors are not kept."""
+        return ()
 
     @np.errstate(over="ignore", invalid="ignore")
     def images(self, _: Any) -> Array:

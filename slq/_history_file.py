@@ -7,7 +7,6 @@ written with the next. A spectrum is a few kilobytes; a thousand of them are wri
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,7 +64,7 @@ class HistoryFile:
 
     def __init__(self, path: str | Path, *, metadata: Mapping[str, Any] | None = None) -> None:
         self.path = _store.with_suffix(Path(path))
-        self._lock: IO[bytes] | None = _locked(self.path)
+        self._lock: IO[bytes] | None = _store.locked(self.path, "recorder")
         self._warned = False
         try:
             self.history = History.load(self.path) if self.path.exists() else History(metadata=dict(metadata or {}))
@@ -146,27 +145,3 @@ class HistoryFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _locked(path: Path) -> IO[bytes]:
-    """Open the lock file beside `path` and lock it, or refuse; the system frees it when the process ends."""
-    lock = path.with_name(f".{path.name}.lock").open("ab")
-    try:
-        _lock(lock.fileno())
-    except OSError as error:
-        lock.close()
-        msg = f"{path} is being written by another recorder. Give each its own `path`, or close the other one."
-        raise BlockingIOError(msg) from error
-    return lock
-
-
-def _lock(descriptor: int) -> None:
-    """Lock an open file for this opener alone, without waiting."""
-    if os.name == "nt":
-        import msvcrt
-
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-    else:
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,7 +10,7 @@ doi:10.1090/S0025-5718-1976-0431641-8).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -95,6 +95,31 @@ class HostKrylov:
     def pair(self) -> tuple[Array, Array, Array]:
         """Return the newest vectors, those before, and what couples them: all that a recurrence goes on from."""
         return self._rows[1], self._rows[0], self._beta
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Return what the recurrence goes on from, but for the past vectors."""
+        numbers = np.stack([self._beta, self._drift])
+        previous, current = self._rows[:2]
+        constants = np.array([self._scale, self._steps])
+        return {"previous": previous, "current": current, "numbers": numbers, "constants": constants}
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]], stored: Iterable[Rows]) -> None:
+        """Go on from what `state` gave, and past vectors as `stored` gives them."""
+        self._rows[:2] = state["previous"], state["current"]
+        self._beta, self._drift = state["numbers"]
+        self._scale, self._steps = float(state["constants"][0]), int(state["constants"][1])
+        if self._basis is not None:
+            for rows in stored:
+                self._basis.restore(rows)
+
+    def stored(self, first: int) -> Iterator[Rows]:
+        """Give past vectors from the given number on, as they are kept."""
+        return iter(()) if self._basis is None else self._basis.stored(first)
+
+    @property
+    def kept(self) -> int:
+        """Past vectors that are kept, per probe."""
+        return 0 if self._basis is None else len(self._basis)
 
     def images(self, product: Callable[[Array], Array]) -> Rows:
         """Return A times the current vectors, as rows."""

@@ -6,6 +6,7 @@ to last: for the dot products with all of them, then to subtract (classical Gram
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from time import perf_counter
 from typing import Any
 
@@ -52,12 +53,19 @@ class HostBasis:
 
     def append(self, rows: Rows) -> None:
         """Store one more vector per probe: `rows` of shape (probes, n)."""
-        if not self._blocks or self._used == self._blocks[-1].shape[1]:
-            self._blocks.append(self._room(len(rows), self._next(), rows.shape[1], self._storage.name(rows.dtype)))
-            self._used = 0
-        target = self._blocks[-1][:, self._used, :]
+        target = self._next(rows, self._storage.name(rows.dtype))
         np.multiply(rows, rows.dtype.type(self._factor(rows.shape[1])), out=target, casting="same_kind")
-        self._used += 1
+
+    def stored(self, first: int) -> Iterator[Rows]:
+        """Give the vectors from number `first` on as they are kept, each of shape (probes, n)."""
+        for block in self._filled():
+            for number in range(min(first, block.shape[1]), block.shape[1]):
+                yield block[:, number, :]
+            first = max(first - block.shape[1], 0)
+
+    def restore(self, rows: Rows) -> None:
+        """Store one more vector per probe as `stored` gave it."""
+        self._next(rows, rows.dtype)[...] = rows
 
     def project_out(self, rows: Rows) -> Floats | None:
         """Remove from each row, in place, its component in the span of the stored vectors of that probe.
@@ -97,10 +105,15 @@ class HostBasis:
                 room[position, : filled.shape[1]] = filled[probe]
             self._blocks[number] = room
 
-    def _next(self) -> int:
-        """Return how many vectors per probe the next block has room for."""
-        most = self._storage.most
-        return _BLOCK if most is None else max(1, min(_BLOCK, most - len(self)))
+    def _next(self, rows: Rows, dtype: Any) -> Rows:
+        """Return the place of the next vectors, of the shape of these."""
+        if not self._blocks or self._used == self._blocks[-1].shape[1]:
+            most = self._storage.most
+            count = _BLOCK if most is None else max(1, min(_BLOCK, most - len(self)))
+            self._blocks.append(self._room(len(rows), count, rows.shape[1], dtype))
+            self._used = 0
+        self._used += 1
+        return self._blocks[-1][:, self._used - 1, :]
 
     def _room(self, probes: int, count: int, n: int, dtype: Any) -> Rows:
         shape, folder = (probes, count, n), self._storage.folder

@@ -9,7 +9,8 @@ Gram-Schmidt sweeps; breakdown judged against the size of T, per probe; extreme 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from time import perf_counter
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ from slq._host import HostKrylov
 from slq._kernels import Passes, Product, passes_for
 from slq._krylov import Krylov
 from slq._operators import Operator, require_block
+from slq._record import Record
 from slq._tridiagonal import Tridiagonal
 
 Reorth = Literal["full", "none"]
@@ -57,6 +59,8 @@ class LanczosRun:
         Number of the first probe, for messages.
     owned : bool, default False
         Whether the start vectors may be overwritten: at n = 1e9 a copy is gigabytes.
+    record : Record, optional
+        Where to write down what steps give; the steps that it holds already are not multiplied again.
 
     Attributes
     ----------
@@ -76,6 +80,8 @@ class LanczosRun:
         Called before each step with the numbers of the active probes and their newest Krylov vectors as rows.
     on_end : callable or None
         Called with the number of a probe that has ended, as long as its vectors are there to `combine`.
+    after_step : callable or None
+        Called after each product with True, and with False where it raised; what it raises ends the run.
     """
 
     def __init__(
@@ -88,6 +94,7 @@ class LanczosRun:
         references: Array | None = None,
         first: int = 0,
         owned: bool = False,
+        record: Record | None = None,
     ) -> None:
         self._operator, self._xp, self._dtype, self._first = operator, operator.xp, start.dtype, first
         self._references = references
@@ -101,13 +108,19 @@ class LanczosRun:
         self.products, self.product_seconds = 0, 0.0
         self.rounding = max(_arrays.epsilon(start.dtype), _arrays.epsilon(operator.dtype))
         self.asymmetry: float | None = None
+        self._record = record = record or Record()
+        self._lost = bool(record.rows)  # the vectors that the next step needs
+        if record.rows:
+            self._scale, self.asymmetry = record.scale, record.asymmetry
+            self.rounding = max(self.rounding, record.rounding)
         self.drift, self.coarseness = 0.0, 0.0
         if self._storage is not None:
             name = self._storage.name(start.dtype)
             self.coarseness = 0.0 if name == _arrays.dtype_name(start.dtype) else _arrays.epsilon(np.dtype(name)) / 2
         self.on_step: Callable[[npt.NDArray[np.intp], Array], object] | None = None
         self.on_end: Callable[[int], object] | None = None
-        self._made = 0
+        self.after_step: Callable[[bool], object] | None = None
+        self._made = self._fetched = 0
 
     @property
     def active(self) -> int:
@@ -140,6 +153,43 @@ class LanczosRun:
         return max(len(rows) for rows in self._coefficients)
 
     @property
+    def replaying(self) -> bool:
+        """Whether the next step is known from the record."""
+        return self._made < len(self._record.rows)
+
+    @property
+    def dropped(self) -> int | None:
+        """Steps after which the basis was given up, before this run or in it."""
+        return self._record.dropped
+
+    @property
+    def kept(self) -> int:
+        """Past vectors that are kept, per probe, and can be given."""
+        return getattr(self._krylov, "kept", 0)
+
+    def stored(self, first: int) -> tuple[npt.NDArray[np.intp], Iterable[npt.NDArray[Any]]]:
+        """Return the numbers of the active probes and, from number `first` on, their past vectors as they are kept."""
+        return self._active, self._krylov.stored(first) if isinstance(self._krylov, HostKrylov | Fused) else ()
+
+    @property
+    def record(self) -> Record | None:
+        """All steps so far, with those that were not fetched yet; None where some were not finite."""
+        rows = [*self._record.rows, *_table(self._pending, self._xp)[max(0, len(self._record.rows) - self._fetched) :]]
+        if len(rows) != self._made or not all(np.isfinite(row[:, :2]).all() for row in rows[self._fetched :]):
+            return None
+        scale = 1.0 if self._scale is None else self._scale
+        state = self._krylov.state() if isinstance(self._krylov, HostKrylov | Fused) else None
+        return replace(
+            self._record,
+            rows=rows,
+            drifts=list(self._record.drifts),
+            scale=scale,
+            asymmetry=self.asymmetry or 0.0,
+            rounding=self.rounding,
+            state=state,
+        )
+
+    @property
     def projected(self) -> tuple[int, float]:
         """Bytes that projections have read, and seconds that they took, where the host can see that."""
         return self._krylov.projected
@@ -151,6 +201,10 @@ class LanczosRun:
             try:
                 for _ in range(min(_FETCH_EVERY, max(1, self.steps), target - self.steps)):
                     self._step()
+            except Exception:
+                if self.after_step is not None:
+                    self.after_step(False)  # before the early fetch
+                raise
             finally:  # when a product raises, the steps before it are kept
                 self._fetch()
 
@@ -169,10 +223,12 @@ class LanczosRun:
     def drop_basis(self) -> None:
         """Free the stored vectors and go on without re-orthogonalisation."""
         self._krylov.drop_basis()
+        self._record.dropped = self._made
         passes = None if self.finished else self._passes(self.active)
         if not isinstance(self._krylov, Fused) and passes is not None:
             scale = 1.0 / (self._scale or 1.0)
             self._krylov = Fused(passes, *self._krylov.pair(), references=self._references, scale=scale)
+        self._go_on(fetched=True)
 
     def tridiagonal(self) -> Tridiagonal:
         """Return what has been computed, on the host."""
@@ -188,7 +244,15 @@ class LanczosRun:
         krylov, began = self._krylov, perf_counter()
         if self.on_step is not None:
             self.on_step(self._active, krylov.current)
-        self._made += 1
+        if self.replaying:
+            self._pending.append(self._record.rows[self._made])
+            self._made += 1
+            self.products += self.active
+            self._go_on(fetched=False)
+            return
+        if self._lost:
+            msg = "the checkpoint contradicts itself: it ends before its run did. Remove it to begin again."
+            raise RunError(msg)
         images = krylov.images(self._product)
         if self._made > 1:  # the first may compile
             self.product_seconds += perf_counter() - began
@@ -200,6 +264,9 @@ class LanczosRun:
         if self.asymmetry is None:
             self.asymmetry = krylov.asymmetry(images)
         self._pending.append(krylov.step(images))
+        self._made += 1
+        if self.after_step is not None:
+            self.after_step(True)
 
     def _product(self, rows: Array) -> Array:
         """Return A applied to each row, in the run's dtype."""
@@ -243,15 +310,18 @@ class LanczosRun:
         """Copy pending coefficients to the host, cut each probe where it ended, and go on with the others only."""
         if not self._pending:
             return
-        on_host = isinstance(self._pending[0], np.ndarray)
-        table = np.stack(self._pending) if on_host else _arrays.to_host(self._xp.stack(self._pending))
-        self.drift = max(self.drift, self._krylov.drift)
+        table, drifts = np.stack(_table(self._pending, self._xp)), self._record.drifts
+        drift = self._krylov.drift if self._made > len(drifts) else drifts[self._made - 1]
+        self.drift = max(self.drift, drift)
         self._pending, reached = [], self.steps + len(table)
         ended = np.array([self._take(probe, table[:, i]) for i, probe in enumerate(self._active)])
         lengths = np.array([len(self._coefficients[probe]) for probe in self._active])
         worst = int(np.argmin(np.where(ended, reached, lengths)))
         if lengths[worst] < reached and not ended[worst]:
             self._raise_not_finite(int(lengths[worst]), int(self._active[worst]))
+        self._record.rows.extend(table[len(self._record.rows) - self._fetched :])
+        drifts.extend([drift] * (self._made - len(drifts)))
+        self._fetched = self._made
         if ended.any():
             for probe in self._active[ended]:
                 if self.on_end is not None:
@@ -259,6 +329,16 @@ class LanczosRun:
             self._active = self._active[~ended]
             if not self.finished:
                 self._krylov.keep(np.flatnonzero(~ended))
+        self._go_on(fetched=True)
+
+    def _go_on(self, *, fetched: bool) -> None:
+        """Take up the vectors where the record ends, in the state in which it was written."""
+        record = self._record
+        here = self._lost and not self.replaying and (fetched or len(record.drifts) < self._made)
+        if here and record.state is not None and (record.dropped is None or not self.orthogonal):
+            if not self.finished:
+                record.restore(self._krylov, self._active)
+            self._lost = False
 
     def _take(self, probe: int, table: Floats) -> bool:
         """Append one probe's finite coefficients; tell whether it ended, after which the recurrence means nothing."""
@@ -288,3 +368,12 @@ class LanczosRun:
             "`slq.check` looks for the cause; the steps already done are kept."
         )
         raise RunError(msg)
+
+
+def _table(pending: list[Array], xp: Any) -> list[npt.NDArray[Any]]:
+    """Return rows on the host; those of a device are copied together."""
+    live = [row for row in pending if not isinstance(row, np.ndarray)]
+    return [
+        *(row for row in pending if isinstance(row, np.ndarray)),
+        *(_arrays.to_host(xp.stack(live)) if live else ()),
+    ]

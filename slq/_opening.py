@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +13,7 @@ import numpy as np
 
 from slq import _arrays, _probes
 from slq._basis import Precision
+from slq._checkpoint import Checkpoint
 from slq._choice import PRECISIONS, Deflate, choose
 from slq._hermitian import real_form
 from slq._operators import Operator
@@ -41,11 +44,13 @@ def open_session(
     callback: Callback | None = None,
     before: Spectrum | None = None,
     patience: float = 1.0,
+    checkpoint: str | Path | None = None,
+    goal: Mapping[str, Any] | None = None,
 ) -> Session:
     """Check the arguments of `spectrum` and decide what can be decided before the first product.
 
     `first` is the number of probes to begin with where `probes` leaves it open; `patience` scales what staying
-    orthogonal may cost.
+    orthogonal may cost; `goal` holds what else the result depends on, for the checkpoint.
     """
     _validate(
         probes=probes,
@@ -62,33 +67,53 @@ def open_session(
     operator = real_form(A)
     vectors = dtype_of_vectors(operator, dtype)
     on_host = _arrays.host_view(operator.xp.zeros(1, dtype=vectors, device=operator.device)) is not None
+    seed, saved = _probes.seed_from(rng), None
     free = _arrays.free_memory(operator.xp, operator.device) / 2 if memory is None else memory
-    choice = choose(
-        operator.n,
-        probes=probes,
-        steps=steps,
-        first=first,
-        reorth=reorth,
-        precisions=precisions(basis, vectors, operator.xp),
-        scratch=Path(scratch or tempfile.gettempdir()) if on_host else None,
-        itemsize=_arrays.itemsize(vectors),
-        batch=batch,
-        deflate=deflate if operator.deflates else "none",
-        room=int(free // (operator.n * _arrays.itemsize(vectors))),
-    )
-    return Session(
-        operator,
-        choice,
-        seed=_probes.seed_from(rng),
-        kind=kind,
-        dtype=vectors,
-        confidence=confidence,
-        callback=callback,
-        max_products=max_products,
-        show_progress=progress,
-        before=before,
-        patience=patience,
-    )
+    room = int(free // (operator.n * _arrays.itemsize(vectors)))
+    with ExitStack() as stack:
+        if checkpoint is not None:
+            options = {
+                **(goal or {}), "slq": version("slq"), "n": operator.n,
+                "dtype of the operator": _arrays.dtype_name(operator.dtype), "dtype": _arrays.dtype_name(vectors),
+                "probes": probes, "steps": steps, "kind": kind, "reorth": reorth,
+                "basis": basis, "batch": batch, "deflate": deflate, "confidence": confidence,
+                "max_products": max_products, "memory": memory,
+            }  # fmt: skip
+            saved = Checkpoint(Path(checkpoint), options)
+            stack.callback(saved.close)
+            seed = saved.known("rng", seed, free=rng is None)
+            room = saved.known("room", room, free=True)
+        choice = choose(
+            operator.n,
+            probes=probes,
+            steps=steps,
+            first=first,
+            reorth=reorth,
+            precisions=precisions(basis, vectors, operator.xp),
+            scratch=Path(scratch or tempfile.gettempdir()) if on_host else None,
+            itemsize=_arrays.itemsize(vectors),
+            batch=batch,
+            deflate=deflate if operator.deflates else "none",
+            room=room,
+        )
+        session = Session(
+            operator,
+            choice,
+            seed=seed,
+            kind=kind,
+            dtype=vectors,
+            confidence=confidence,
+            callback=callback,
+            max_products=max_products,
+            show_progress=progress,
+            before=before,
+            patience=patience,
+            checkpoint=saved,
+        )
+        if saved is not None:
+            saved.recognise(lambda alpha, beta: session.runs.again(1, alpha, beta)[1], operator.noise)
+        stack.pop_all()
+    return session
 
 
 def precisions(basis: Precision | Literal["auto"], dtype: Any, xp: Any) -> Sequence[Precision]:

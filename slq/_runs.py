@@ -6,6 +6,7 @@ interpreted here beyond the tests that come free with the products: symmetry and
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from slq._krylov import unit_rows
 from slq._lanczos import LanczosRun, Reorth
 from slq._operators import Operator
 from slq._probes import Kind
+from slq._record import Past, Record
 from slq._tridiagonal import Tridiagonal, concatenate
 
 
@@ -43,6 +45,10 @@ class Runs:
         How many start vectors to keep for comparing the probes' Ritz vectors.
     done : Tridiagonal, optional
         Coefficients of the first probes, from an earlier run.
+    past : Past, optional
+        What the same run had done when it was interrupted: it is gone through again without products.
+    after_step : callable, optional
+        As of `LanczosRun`.
     """
 
     def __init__(
@@ -56,6 +62,8 @@ class Runs:
         dtype: Any,
         references: int,
         done: Tridiagonal | None = None,
+        past: Past | None = None,
+        after_step: Callable[[bool], object] | None = None,
     ) -> None:
         self._operator, self._seed, self._kind, self._dtype = operator, seed, kind, dtype
         self.reorth: Reorth = reorth
@@ -68,6 +76,9 @@ class Runs:
         self._open: LanczosRun | None = None
         self._products = 0
         self._tested_at = -1
+        self._past, self._after_step = past or Past(), after_step
+        self._records: list[Record] = []
+        self._tests: list[tuple[float, float, int]] = []
         self._discarded: Tridiagonal | None = None
         self.asymmetry = 0.0
         self.repeat_error = 0.0
@@ -118,7 +129,7 @@ class Runs:
     def open(self, count: int) -> LanczosRun:
         """Start `count` more probes as the open batch, closing the one before; return it."""
         self.close()
-        first = self.probes
+        first, record = self.probes, self._recorded(count)
         operator, start = self._operator, self.starts(range(first, first + count))
         if self._vectors is not None:
             operator = projected(operator, self._vectors, self._filling)
@@ -131,7 +142,10 @@ class Runs:
             references=self._references,
             first=first,
             owned=True,
+            record=record,
         )
+        self._open.after_step = self._after_step
+        self._records.append(record)
         self._projected.append(np.full(count, self._vectors is not None))
         return self._open
 
@@ -139,11 +153,33 @@ class Runs:
         """Take the open batch `steps` further."""
         if self._open is None:
             return
-        self._open.advance(steps)
-        if not self.deflating:  # what is left of P A P can be small beside its rounding
-            self.asymmetry = max(self.asymmetry, self._open.asymmetry or 0.0)
-        for name in ("rounding", "drift", "coarseness"):
-            setattr(self, name, max(getattr(self, name), getattr(self._open, name)))
+        try:
+            self._open.advance(steps)
+        finally:
+            if not self.deflating:  # what is left of P A P can be small beside its rounding
+                self.asymmetry = max(self.asymmetry, self._open.asymmetry or 0.0)
+            for name in ("rounding", "drift", "coarseness"):
+                setattr(self, name, max(getattr(self, name), getattr(self._open, name)))
+
+    @property
+    def current(self) -> LanczosRun | None:
+        """The open batch."""
+        return self._open
+
+    @property
+    def replaying(self) -> bool:
+        """Whether the open batch goes through steps that are known."""
+        return self._open is not None and self._open.replaying
+
+    def past(self) -> Past | None:
+        """Return all that was done, with what the open batch goes on from; None after numbers that are not finite."""
+        records, vectors = list(self._records), self._vectors
+        if self._open is not None:
+            record = self._open.record
+            if record is None:
+                return None
+            records[-1:] = [] if record.state is None else [record]
+        return Past(records, list(self._tests), None if vectors is None else np.ascontiguousarray(vectors.T))
 
     @property
     def deflating(self) -> bool:
@@ -162,9 +198,14 @@ class Runs:
 
         `coefficients` has shape (d, steps): one row of T's eigenvectors per Ritz vector.
         """
-        vectors = self._open.combine(0, coefficients) if self._open is not None and not self._closed else None
+        xp, known, vectors = self._operator.xp, self._past.deflated, None
+        if known is not None:
+            vectors = _arrays.from_host(known, xp, dtype=self._dtype, device=self._operator.device).T
+        elif self._open is not None and not self._closed:
+            combined = self._open.combine(0, coefficients)
+            vectors = None if combined is None else orthonormal(combined, xp)
         if vectors is not None:
-            self._vectors = orthonormal(vectors, self._operator.xp)
+            self._vectors = vectors
             self._filling = float(self._open.tridiagonal().alpha[0].mean()) if self._open else 0.0
         return vectors is not None
 
@@ -188,6 +229,7 @@ class Runs:
             if not self._closed and self._open.steps:
                 self._discarded = self._open.tridiagonal()
             self._projected.pop()
+            self._records.pop()
             self._open = None
 
     def tridiagonal(self) -> Tridiagonal | None:
@@ -212,19 +254,37 @@ class Runs:
             return
         if self.reorth == "none":
             self.close()  # its vectors would stand beside those of the test; without a basis nothing asks for them
-        n = self._operator.n
-        indices = range(2 if len(T.lengths) == 1 and n > 1 else 1)
-        again = LanczosRun(self._operator, self.starts(indices), reorth="none", owned=True)
-        again.advance(1)
-        self._products += again.products
+        known, count = self._past.tests, 2 if len(T.lengths) == 1 and self._operator.n > 1 else 1
+        seen = known.pop(0) if known else self.again(count, T.alpha[0, 0], T.beta[0, 0])
+        self._tests.append(seen)
+        asymmetry, change, products = seen
+        self._products += products
         self._tested_at = self.products
-        self.asymmetry = max(self.asymmetry, again.asymmetry or 0.0)
+        self.asymmetry = max(self.asymmetry, asymmetry)
+        self.repeat_error = change or self.repeat_error
+
+    def again(self, probes: int, alpha: float, beta: float) -> tuple[float, float, int]:
+        """Multiply the first probes once more; return asymmetry, change of the first's coefficients, and products."""
+        n = self._operator.n
+        again = LanczosRun(self._operator, self.starts(range(probes)), reorth="none", owned=True)
+        again.advance(1)
         new = again.tridiagonal()
-        change = np.hypot(new.alpha[0, 0] - T.alpha[0, 0], new.beta[0, 0] - T.beta[0, 0])
-        size = float(np.hypot(T.alpha[0, 0], T.beta[0, 0])) or 1.0
+        change = np.hypot(new.alpha[0, 0] - alpha, new.beta[0, 0] - beta)
+        size = float(np.hypot(alpha, beta)) or 1.0
         # A random error vector of norm e moves these two inner products by e / sqrt(n) each.
-        if change > 8 * _arrays.epsilon(self._dtype) * size:
-            self.repeat_error = float(change / size * np.sqrt(n / 2))
+        visible = change > 8 * _arrays.epsilon(self._dtype) * size
+        return again.asymmetry or 0.0, float(change / size * np.sqrt(n / 2)) if visible else 0.0, again.products
+
+    def _recorded(self, count: int) -> Record:
+        """Return the record of the next batch: an empty one, or that of the run that is gone through again."""
+        known = self._past.records
+        if not known:
+            return Record(count, self.reorth)
+        if (known[0].probes, known[0].reorth) != (count, self.reorth):
+            # So it was when memory ran out: the next try is with fewer probes, or without stored vectors.
+            msg = "memory ran out here before"
+            raise MemoryError(msg)
+        return known.pop(0)
 
     def _kept(self, count: int) -> Array:
         """Return the first start vectors; of a complex matrix, i times each as well: both tell complex products."""

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from slq import _arrays
+from slq._checkpoint import Checkpoint, Interrupted
 from slq._choice import Choice
 from slq._dense import Diagonalised, diagonalise
 from slq._entries import Traces
@@ -64,7 +65,9 @@ class Session:
         show_progress: bool,
         before: Spectrum | None = None,
         patience: float = 1.0,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
+        self._checkpoint, self._interrupted = checkpoint, False
         self.operator, self.choice = operator, choice
         self.why_stopped = ""
         self._before, self._patience = before, patience
@@ -77,17 +80,19 @@ class Session:
             dtype=dtype,
             references=choice.references,
             done=before._tridiagonal if before is not None and before.steps == choice.steps else None,
+            past=None if checkpoint is None else checkpoint.past,
+            after_step=None if checkpoint is None else self._after_step,
         )
         self._seed, self._kind, self._dtype, self._confidence = seed, kind, dtype, confidence
         self._callback, self._allowed = callback, sys.maxsize if max_products is None else int(max_products)
         on_host = _arrays.host_view(operator.xp.zeros(1, dtype=dtype, device=operator.device)) is not None
         self.projections, self._given_up = Projections(choice, operator.n, dtype, on_host), ""
         self._meter: NoMeter = meter() if show_progress else NoMeter()
-        self._began = perf_counter()
+        self._began = perf_counter() - (checkpoint.seconds if checkpoint else 0.0)
         self._deflated = np.zeros(0) if before is None else before.deflated
         self._exact: Diagonalised | None = None
         self._known: tuple[Traces | None] | None = None  # asked for once
-        self._backed_off = ""
+        self._backed_off, self._stopped = "", False
 
     @property
     def n(self) -> int:
@@ -118,14 +123,41 @@ class Session:
         self.runs.repeat()
 
     def __enter__(self) -> Session:
+        if self._checkpoint is not None:
+            self._checkpoint.listen()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    ) -> bool:
         self._meter.close()
+        if isinstance(error, Interrupted):
+            self._interrupted = True
+            return True
+        if error is not None and self._checkpoint is not None:
+            self._checkpoint.close()
         if isinstance(error, Exception) and not isinstance(error, DomainError):
             self._raise_with_partial(error)
+        return False
+
+    def _after_step(self, whole: bool) -> None:
+        """Write the checkpoint when it is time to, at the latest when a product raised or a signal asks to end."""
+        file, run = self._checkpoint, self.runs.current
+        if file is None or run is None:
+            return
+        itemsize = _arrays.itemsize(self._dtype)
+        if not whole or file.asked or file.due(run.active, self.operator.n, itemsize, run.kept):
+            self._save()
+        if whole and file.asked:
+            raise Interrupted
+
+    def _save(self) -> None:
+        if self._checkpoint is not None and (past := self.runs.past()) is not None:
+            run, seconds = self.runs.current, perf_counter() - self._began
+            if run is None:
+                self._checkpoint.save(past, seconds=seconds)
+            else:
+                self._checkpoint.save(past, run.stored, kept=run.kept, seconds=seconds)
 
     def advance(self, steps: int) -> bool:
         """Take the open batch further; False when a limit or the callback ends the run."""
@@ -138,6 +170,8 @@ class Session:
             if self.choice.automatic and runs.reorth == "full" and self._projections_too_slow():
                 self._deflate()  # while the vectors are there
                 self._given_up = f"not kept orthogonal after step {runs.steps}: {self._predicted()}"
+                if self._checkpoint is not None:
+                    self._given_up = str(self._checkpoint.known("given_up", self._given_up))
                 runs.stop_reorthogonalising()
             if self._stops():
                 return False
@@ -255,27 +289,38 @@ class Session:
 
     def result(self, status: str) -> Spectrum:
         """Test the operator once more, warn of what was found, and return the final Spectrum."""
-        if self._exact is None:
+        if self._exact is None and not self._interrupted:
             with self:
                 self.test()
+        if self._checkpoint is not None:
+            if not (self._interrupted or self._stopped):
+                self.runs.close()  # its vectors are not needed any more
+                self._save()
+            self._checkpoint.close(heard=self._interrupted)
         found = self._findings()
         for text in found:
             warnings.warn(text, SlqWarning, stacklevel=3)
         spectrum = self._spectrum(status + self._backed_off, found)
         if spectrum is None:
             msg = "no step was made. Raise `max_products` or lower `probes`."
+            if self._interrupted:
+                msg = "interrupted before the first step was done."
             raise RunError(msg)
         return spectrum
 
     def _stops(self) -> bool:
         """Report a finished chunk; True when the callback asks to stop."""
         self._meter.update(self.runs.products, self.runs.steps)
-        if self._callback is None:
+        if self._callback is None or self.runs.replaying:
             return False
-        if self._callback(self.partial()) is True:
-            self.why_stopped = "stopped by callback"
-            return True
-        return False
+        self._stopped = True
+        try:
+            self._stopped = self._callback(self.partial()) is True
+        finally:
+            if self._stopped:
+                self._save()
+        self.why_stopped = "stopped by callback" if self._stopped else self.why_stopped
+        return self._stopped
 
     def _spectrum(self, status: str, found: tuple[str, ...]) -> Spectrum | None:
         exact, runs = self._exact, self.runs
@@ -294,6 +339,8 @@ class Session:
             metadata["vectors"] = self.projections.told(runs.reorth, self._given_up, len(T.lengths), T.alpha.shape[1])
             if runs.reorth == "full":
                 metadata["basis"] = self.projections.precision
+        if self._checkpoint is not None:
+            metadata["resumed"] = self._checkpoint.resumed
         return Spectrum(
             T.alpha,
             T.beta,
@@ -366,6 +413,9 @@ class Session:
         return self.projections.seconds(runs.width, steps, runs.projection_cost), steps * runs.product_seconds
 
     def _projections_too_slow(self) -> bool:
+        run = self.runs.current
+        if run is not None and (run.replaying or run.dropped is not None):
+            return run.dropped == run.steps  # as it was decided before
         return too_slow(*self._ahead(), patience=self._patience)
 
     def _predicted(self) -> str:

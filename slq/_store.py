@@ -13,14 +13,20 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 ARRAYS = ("alpha", "beta", "lengths", "overlaps", "groups", "deflated", "projected")
 _FORMAT = 1
-SPECTRUM, HISTORY = "slq.Spectrum", "slq.History"
+SPECTRUM, HISTORY, CHECKPOINT = "slq.Spectrum", "slq.History", "slq.Checkpoint"
+# How each kind of file is read.
+_READERS = {
+    SPECTRUM: "Read it by slq.load",
+    HISTORY: "Read it by slq.History.load",
+    CHECKPOINT: "Go on from it by slq.spectrum(A, checkpoint=...)",
+}
 # What reading a damaged archive raises, by where the damage is.
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -52,6 +58,7 @@ def write(
             os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())
         Path(temporary).replace(path)
+        _flush(path.parent)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -70,9 +77,8 @@ def opened(path: Path, kind: str, names: Iterable[str] = ()) -> Iterator[tuple[d
     """Give arrays and facts of a file of one kind that holds these arrays at least."""
     arrays, header = _parts(path)
     found = header.get("kind") if isinstance(header, dict) else None
-    if found != kind and found in (SPECTRUM, HISTORY):
-        reader = {SPECTRUM: "slq.load", HISTORY: "slq.History.load"}[found]
-        msg = f"{path} holds a {found.removeprefix('slq.')}, not a {kind.removeprefix('slq.')}. Read it by {reader}."
+    if found != kind and found in _READERS:
+        msg = f"{path} holds a {found.removeprefix('slq.')}, not a {kind.removeprefix('slq.')}. {_READERS[found]}."
         raise ValueError(msg)
     if found != kind:
         msg = f"{path} is an .npz file, but no result of slq. `slq run` takes matrices, `slq show` results."
@@ -129,6 +135,41 @@ def _parts(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Any]:
             f"{path} is truncated, damaged or no .npz file ({type(error).__name__}: {error}). Restore it or run again."
         )
         raise ValueError(msg) from error
+
+
+def locked(path: Path, writer: str) -> IO[bytes]:
+    """Open the lock file beside `path` and lock it, or refuse; the system frees it when the process ends."""
+    lock = path.with_name(f".{path.name}.lock").open("ab")
+    try:
+        _lock(lock.fileno())
+    except OSError as error:
+        lock.close()
+        msg = f"{path} is being written by another {writer}. Give each its own `path`, or close the other one."
+        raise BlockingIOError(msg) from error
+    return lock
+
+
+def _lock(descriptor: int) -> None:
+    """Lock an open file for this opener alone, without waiting."""
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _flush(folder: Path) -> None:
+    """Have the new name of a file on disk before anything relies on it; Windows has no such call."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,397 @@
+"""A run that is ended at any step and resumed gives the same bits; what cannot be resumed is refused with reasons."""
+
+import errno
+import os
+import signal
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import slq
+from slq import _checkpoint, _store
+from slq._checkpoint import Checkpoint
+from slq._lanczos import LanczosRun
+
+GENERATOR = np.random.default_rng(5)
+ROUGH = GENERATOR.standard_normal((150, 150))
+OUTLIERS = (ROUGH + ROUGH.T) / 2 + np.diag(np.r_[60.0, 55.0, -50.0, np.zeros(147)])
+# Some probes reach an invariant space before others do: the last one sees half of the matrix's eigenvalues.
+FEW = np.kron(np.diag(np.arange(1.0, 13.0)), np.eye(10))
+GRID, _ = slq.gallery.laplacian_2d(30)
+RANDOM = sp.random_array((400, 400), density=0.02, rng=3)
+SPARSE = sp.csr_array(RANDOM + RANDOM.T)
+
+
+def same(one, other):
+    """Compare everything that two runs say but how long they took and how often they were resumed."""
+    for name in ("alpha", "beta", "lengths", "overlaps", "deflated", "projected"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+    for name in ("n", "kind", "seed", "reorth", "noise", "products", "status", "warnings", "confidence", "drift"):
+        assert getattr(one, name) == getattr(other, name), name
+    return all(one.metadata.get(name) == other.metadata.get(name) for name in ("vectors", "basis", "dtype"))
+
+
+class Stop:
+    """In place of `Checkpoint.due`: asks to end after so many steps, counting from one run to the next."""
+
+    def __init__(self, after):
+        self.after, self.steps = after, 0
+
+    def install(self, monkeypatch):
+        monkeypatch.setattr(Checkpoint, "due", lambda file, *_: self(file))
+        return self
+
+    def __call__(self, file):
+        self.steps += 1
+        file.asked = self.steps == self.after
+        return file.asked
+
+
+CASES = {
+    "adaptive, deflated": (OUTLIERS, {"reorth": "full"}),
+    "fixed": (OUTLIERS, {"probes": 3, "steps": 12, "reorth": "full"}),
+    "batches": (OUTLIERS, {"probes": 7, "steps": 14, "reorth": "full", "batch": 2}),
+    "batches, not deflated": (OUTLIERS, {"probes": 7, "steps": 9, "deflate": "none", "reorth": "full", "batch": 3}),
+    "without a basis": (OUTLIERS, {"probes": 5, "steps": 21, "reorth": "none", "batch": 3}),
+    "adaptive without a basis": (OUTLIERS, {"reorth": "none", "tol": 0.03}),
+    "coarse": (OUTLIERS.astype(np.float32), {"probes": 3, "steps": 36, "basis": "float16", "reorth": "full"}),
+    "probes that end": (FEW, {"probes": 4, "steps": 30, "reorth": "full"}),
+    "fused grid": (GRID, {"probes": 4, "steps": 22, "reorth": "none"}),
+    "fused matrix": (SPARSE, {"probes": 2, "steps": 20, "reorth": "none"}),
+    "extreme": (OUTLIERS * 1e200, {"probes": 2, "steps": 12, "reorth": "full"}),
+    "signs": (OUTLIERS, {"probes": 4, "steps": 11, "kind": "rademacher", "reorth": "full"}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_ended_after_any_step_resumes_to_the_same_bits(case, tmp_path, monkeypatch):
+    A, options = CASES[case]
+    whole = slq.spectrum(A, rng=0, **options)
+    steps = Stop(0).install(monkeypatch)
+    same(whole, slq.spectrum(A, rng=0, checkpoint=tmp_path / "whole", **options))
+    for after in {*range(1, steps.steps, max(1, steps.steps // 8)), steps.steps}:
+        Stop(after).install(monkeypatch)
+        part = slq.spectrum(A, rng=0, checkpoint=tmp_path / f"{after}", **options)
+        assert part.status == "interrupted", after
+        again = slq.spectrum(A, rng=0, checkpoint=tmp_path / f"{after}", **options)
+        assert same(whole, again)
+        assert again.metadata["resumed"] == 1
+
+
+def test_a_run_interrupted_again_and_again_resumes_every_time(tmp_path, monkeypatch):
+    A, options = CASES["batches"]
+    whole, found = slq.spectrum(A, rng=0, **options), None
+    for _ in range(200):
+        Stop(3).install(monkeypatch)
+        found = slq.spectrum(A, rng=0, checkpoint=tmp_path / "run", **options)
+        if found.status != "interrupted":
+            break
+    assert found.metadata["resumed"] > 10
+    assert same(whole, found)
+
+
+class Counted:
+    """Counts products, and fails at one of them."""
+
+    def __init__(self, A, fail_at=None, give=None):
+        self.A, self.shape, self.dtype = A, A.shape, A.dtype
+        self.fail_at, self.give, self.calls = fail_at, give, 0
+
+    def matmat(self, X):
+        self.calls += 1
+        if self.calls == self.fail_at:
+            if self.give is None:
+                msg = "the node is gone"
+                raise OSError(msg)
+            return self.give(self.A @ X)
+        return self.A @ X
+
+
+def not_a_number(block):
+    block[3, 0] = np.nan
+    return block
+
+
+FAULTS = {"raises": None, "is not finite": not_a_number, "has the wrong shape": lambda block: block[:-1]}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("case", ["batches", "adaptive, deflated", "without a basis", "probes that end"])
+def test_a_product_that_fails_loses_nothing(case, fault, tmp_path, monkeypatch):
+    A, options = CASES[case]
+    monkeypatch.setattr(_checkpoint, "_SHARE", np.inf)
+    whole = slq.spectrum(complete := Counted(A), rng=0, **options)
+    for at in range(2, complete.calls - 1, max(1, complete.calls // 6)):
+        path = tmp_path / f"{at}.npz"
+        with pytest.raises(slq.RunError):
+            slq.spectrum(Counted(A, at, FAULTS[fault]), rng=0, checkpoint=path, **options)
+        again = slq.spectrum(resumed := Counted(A), rng=0, checkpoint=path, **options)
+        assert same(whole, again)
+        # One product recognises the operator.
+        assert resumed.calls <= complete.calls - (at - 1) + 1
+
+
+def test_a_finished_run_is_told_again_without_running(tmp_path):
+    A, options = CASES["batches"]
+    first = slq.spectrum(A, rng=0, checkpoint=tmp_path / "run", **options)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".run.npz.lock", "run.npz"]
+    assert same(first, slq.spectrum(counted := Counted(A), rng=0, checkpoint=tmp_path / "run", **options))
+    assert counted.calls == 1
+
+
+def test_a_run_that_its_callback_stopped_goes_on_with_another(tmp_path):
+    A, options = CASES["adaptive, deflated"]
+    whole, seen = slq.spectrum(A, rng=0, **options), []
+    part = slq.spectrum(A, rng=0, checkpoint=tmp_path / "run", callback=lambda _: True, **options)
+    assert part.status == "stopped by callback"
+    again = slq.spectrum(A, rng=0, checkpoint=tmp_path / "run", callback=lambda s: seen.append(s.products), **options)
+    np.testing.assert_array_equal(whole.alpha, again.alpha)
+    assert seen
+    assert min(seen) > part.steps
+
+
+def test_without_a_seed_the_first_one_is_taken_again(tmp_path, monkeypatch):
+    Stop(3).install(monkeypatch)
+    part = slq.spectrum(OUTLIERS, probes=2, steps=8, checkpoint=tmp_path / "run")
+    again = slq.spectrum(OUTLIERS, probes=2, steps=8, checkpoint=tmp_path / "run")
+    assert part.seed == again.seed
+
+
+@pytest.fixture
+def interrupted(tmp_path, monkeypatch):
+    """The file of a run of three probes that has ended after six of ten steps."""
+    Stop(6).install(monkeypatch)
+    slq.spectrum(OUTLIERS, probes=3, steps=10, rng=0, reorth="full", checkpoint=tmp_path / "run.npz")
+    return tmp_path / "run.npz"
+
+
+def resume(path, A=OUTLIERS, **options):
+    return slq.spectrum(A, **{"probes": 3, "steps": 10, "rng": 0, "reorth": "full", "checkpoint": path, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"rng": 1}, "rng = 0, this one has 1"),
+        ({"probes": 4}, "probes = 3, this one has 4"),
+        ({"tol": 0.1}, "tol = 0.01, this one has 0.1"),
+        ({"reorth": "none"}, "reorth = 'full', this one has 'none'"),
+        ({"A": OUTLIERS[:-1, :-1]}, "n = 150, this one has 149"),
+        ({"A": OUTLIERS.astype(np.float32)}, "this one has 'float32'"),
+        ({"A": OUTLIERS + 1e-9 * np.eye(150)}, "is of another operator"),
+        ({"A": -OUTLIERS}, "is of another operator"),
+    ],
+    ids=["rng", "probes", "tol", "reorth", "n", "dtype", "nearby", "negative"],
+)
+def test_another_run_is_refused_with_the_reason_and_the_file_stays(options, reason, interrupted):
+    before = interrupted.read_bytes()
+    with pytest.raises(ValueError, match=reason):
+        resume(interrupted, **options)
+    assert interrupted.read_bytes() == before
+    assert resume(interrupted).metadata["resumed"] == 1
+
+
+def test_another_version_is_refused(interrupted, monkeypatch):
+    monkeypatch.setattr("slq._opening.version", lambda _: "99.0")
+    with pytest.raises(ValueError, match=r"slq = .*, this one has '99.0'"):
+        resume(interrupted)
+
+
+def test_a_file_that_is_no_checkpoint_is_refused_and_stays(tmp_path):
+    slq.spectrum(OUTLIERS, probes=1, steps=3, rng=0).save(tmp_path / "run.npz")
+    before = (tmp_path / "run.npz").read_bytes()
+    with pytest.raises(ValueError, match=r"holds a Spectrum, not a Checkpoint\. Read it by slq\.load"):
+        resume(tmp_path / "run.npz")
+    assert (tmp_path / "run.npz").read_bytes() == before
+
+
+def test_a_checkpoint_is_no_result(interrupted):
+    with pytest.raises(ValueError, match=r"holds a Checkpoint, not a Spectrum\. Go on from it by slq\.spectrum"):
+        slq.load(interrupted)
+
+
+def test_two_runs_cannot_have_one_file(tmp_path):
+    def meddle(_):
+        with pytest.raises(BlockingIOError, match="is being written by another run"):
+            resume(tmp_path / "run.npz")
+
+    resume(tmp_path / "run.npz", callback=meddle)
+
+
+def test_missing_and_damaged_vectors_are_refused(interrupted):
+    (vectors,) = interrupted.parent.glob("run.npz.basis-*")
+    content = bytearray(vectors.read_bytes())
+    for damaged, reason in ((content[:-1], "is damaged"), (content[:99] + b"\0" + content[100:], "is damaged")):
+        vectors.write_bytes(damaged)
+        with pytest.raises(ValueError, match=reason):
+            resume(interrupted)
+    vectors.unlink()
+    with pytest.raises(ValueError, match="is missing"):
+        resume(interrupted)
+    vectors.write_bytes(content + b"what a dying process wrote")
+    assert same(resume(None), resume(interrupted))
+
+
+def test_every_truncation_and_flipped_byte_is_refused_or_does_no_harm(interrupted):
+    whole, content = resume(None), interrupted.read_bytes()
+    (vectors,) = interrupted.parent.glob("run.npz.basis-*")
+    basis, refused = vectors.read_bytes(), 0
+    generator = np.random.default_rng(0)
+    for trial in range(150):
+        where = int(generator.integers(len(content)))
+        changed = content[:where] if trial % 3 == 0 else bytearray(content)
+        if trial % 3:
+            changed[where] ^= 1 << int(generator.integers(8))
+        interrupted.write_bytes(changed)
+        vectors.write_bytes(basis)
+        try:
+            found = resume(interrupted)
+        except ValueError:
+            refused += 1
+            assert interrupted.read_bytes() == bytes(changed)
+        else:
+            assert same(whole, found)
+    assert refused > 100
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("call", ["fsync", "replace", "write"])
+def test_a_disk_that_fails_is_told_of_once_and_the_run_goes_on(call, number, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    whole = resume(None)
+    monkeypatch.setattr(_checkpoint, "_SHARE", np.inf)
+    monkeypatch.setattr(*{"fsync": (os, "fsync"), "replace": (os, "replace"), "write": (np, "savez")}[call], fail)
+    with pytest.warns(slq.SlqWarning, match=r"cannot be written .* the run goes on") as told:
+        assert same(whole, resume(tmp_path / "run.npz"))
+    assert len(told) == 1
+
+
+def test_a_disk_that_fails_for_a_while_does_no_harm_to_what_was_written(tmp_path, monkeypatch):
+    whole, calls, flush = resume(None), [], os.fsync
+
+    def sometimes(descriptor):
+        calls.append(descriptor)
+        if len(calls) % 5 in {2, 3}:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        flush(descriptor)
+
+    monkeypatch.setattr(_checkpoint, "_SHARE", np.inf)
+    monkeypatch.setattr(os, "fsync", sometimes)
+    for at in range(3, 11):
+        path = tmp_path / f"{at}.npz"
+        with pytest.warns(slq.SlqWarning, match="cannot be written"), pytest.raises(slq.RunError):
+            resume(path, Counted(OUTLIERS, at))
+        with pytest.warns(slq.SlqWarning, match="cannot be written"):
+            assert same(whole, resume(path))
+
+
+def test_a_folder_that_is_not_there_is_told_before_the_first_product(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        resume(tmp_path / "nowhere" / "run.npz", counted := Counted(OUTLIERS))
+    assert counted.calls == 0
+
+
+class Signalling(Counted):
+    """Sends signals to this process in the middle of some products."""
+
+    def __init__(self, A, *numbers, at):
+        super().__init__(A)
+        self.numbers, self.at = numbers, at
+
+    def matmat(self, X):
+        block = super().matmat(X)
+        if self.calls == self.at:
+            for number in self.numbers:
+                signal.raise_signal(number)
+        return block
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_product_writes_and_returns_what_there_is(number, tmp_path):
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    part = resume(tmp_path / "run.npz", Signalling(OUTLIERS, number, at=4))
+    assert (part.status, part.steps) == ("interrupted", 4)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    assert same(resume(None), resume(tmp_path / "run.npz", counted := Counted(OUTLIERS)))
+    assert counted.calls == 1 + 6 + 1
+
+
+def test_a_second_interrupt_stops_at_once_and_the_file_is_valid(tmp_path, monkeypatch):
+    monkeypatch.setattr(_checkpoint, "_SHARE", np.inf)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        resume(tmp_path / "run.npz", Signalling(OUTLIERS, signal.SIGINT, signal.SIGINT, at=4))
+    assert signal.getsignal(signal.SIGINT) == handler
+    assert same(resume(None), resume(tmp_path / "run.npz"))
+
+
+def test_a_signal_that_comes_too_late_is_passed_on(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        resume(tmp_path / "run.npz", Signalling(OUTLIERS, signal.SIGINT, at=11))
+    assert same(resume(None), resume(tmp_path / "run.npz", counted := Counted(OUTLIERS)))
+    assert counted.calls == 1
+
+
+def test_an_interrupt_in_the_first_product_is_told(tmp_path):
+    assert resume(tmp_path / "run.npz", Signalling(OUTLIERS, signal.SIGINT, at=1)).steps == 1
+
+
+def test_other_threads_leave_signals_alone(tmp_path):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(resume(tmp_path / "run.npz")))
+    thread.start()
+    thread.join()
+    assert same(resume(None), found[0])
+
+
+def test_a_recurrence_whose_vectors_cannot_be_written_begins_its_batch_again(tmp_path, monkeypatch):
+    A, options = CASES["batches"]
+    whole = slq.spectrum(Counted(A), rng=0, **options)
+    record = LanczosRun.record.fget
+    monkeypatch.setattr(LanczosRun, "record", property(lambda run: replace(record(run), state=None)))
+    monkeypatch.setattr(_checkpoint, "_SHARE", np.inf)
+    path = tmp_path / "run.npz"
+    with pytest.raises(slq.RunError):
+        slq.spectrum(Counted(A, 50), rng=0, checkpoint=path, **options)
+    again = slq.spectrum(resumed := Counted(A), rng=0, checkpoint=path, **options)
+    assert same(whole, again)
+    assert resumed.calls <= 1 + 7 * 20 - 42 + 1
+
+
+def test_what_memory_did_not_hold_is_not_tried_again(tmp_path, monkeypatch):
+    class Narrow(Counted):
+        def matmat(self, X):
+            if X.shape[1] > 2:
+                raise MemoryError
+            return super().matmat(X)
+
+    options = {"probes": 5, "steps": 9, "rng": 0, "reorth": "full"}
+    whole = slq.spectrum(Narrow(OUTLIERS), **options)
+    Stop(12).install(monkeypatch)
+    part = slq.spectrum(Narrow(OUTLIERS), checkpoint=tmp_path / "run", **options)
+    assert part.status.startswith("interrupted; memory ran out with 5 columns")
+    again = slq.spectrum(Narrow(OUTLIERS), checkpoint=tmp_path / "run", **options)
+    assert same(whole, again)
+
+
+def test_writing_is_done_only_where_it_is_cheap_beside_the_run(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(_checkpoint, "perf_counter", lambda: now[0])
+    file = Checkpoint(tmp_path / "run.npz", {"n": 10})
+    assert not file.due(1, 10, 8, 0)
+    now[0] = 2.0
+    assert file.due(1, 10, 8, 0)
+    assert not file.due(4, 10**9, 8, 0)
+    assert not file.due(1, 10**6, 8, 100)
+    file.close()
+
+
+def test_nothing_is_pickled(interrupted):
+    with np.load(interrupted, allow_pickle=False) as file:
+        assert all(file[name].dtype != object for name in file.files)
+    assert _store.kind_of(interrupted) == "slq.Checkpoint"
