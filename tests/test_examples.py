@@ -15,9 +15,15 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 NEEDS = {
     "gaussian_process.py": ("torch",),
     "imagenet_resnet.py": ("torch",),
+    "plot_batch_normalization.py": ("torch", "mlxtend"),
+    "plot_class_structure.py": ("torch", "mlxtend"),
+    "plot_edge_of_stability.py": ("torch", "sklearn"),
     "plot_graph_laplacian.py": ("sklearn",),
+    "plot_language_model.py": ("torch",),
     "plot_layers.py": ("torch", "sklearn"),
     "plot_mnist_hessian.py": ("torch", "mlxtend"),
+    "plot_residual_and_rate.py": ("torch", "mlxtend"),
+    "plot_toy_spectra.py": (),
     "tensorflow_hessian.py": ("tensorflow", "sklearn"),
     "plot_training_evolution.py": ("torch", "sklearn"),
 }
@@ -128,3 +134,60 @@ def test_the_spectrum_through_a_training_is_recorded_as_planned(tmp_path):
     assert "History of 9 records, steps 0 to 10, n = 1810" in out
     assert re.search(r"records +9\n", out)
     assert re.search(r"\d+% of the gradient in 10 of 1810 directions", out)
+
+
+@pytest.mark.slow
+def test_batch_normalisation_takes_away_outliers_and_the_gradient_from_them(tmp_path):
+    small = ("--seeds", 1, "--steps", 100, "--every", 50, "--held", 40)
+    out = run("plot_batch_normalization.py", *small, "--save", "picture.png", cwd=tmp_path)
+
+    ratios = [float(r) for r in re.findall(r"lambda_1 / lambda_10 = ([\d.]+)", out)]
+    shares = [float(s) for s in re.findall(r"([\d.]+) ± \S+ in the second", out)]
+    plain, batch, population = ratios
+    assert min(plain, population) > 1.5 * batch
+    assert min(shares[0], shares[2]) > shares[1] + 0.15
+    assert (tmp_path / "picture.png").exists()
+
+
+@pytest.mark.slow
+def test_the_largest_eigenvalue_stays_at_the_edge_of_stability(tmp_path):
+    small = ("--seeds", 1, "--samples", 100, "--width", 12, "--steps", 400, "--every", 100)
+    out = run("plot_edge_of_stability.py", *small, cwd=tmp_path)
+
+    shares = [float(share) for share in re.findall(r"\(([\d.]+) ± ", out)]
+    assert shares == pytest.approx([1, 1], abs=0.25)
+
+
+@pytest.mark.slow
+def test_outliers_of_the_gauss_newton_matrix_are_about_as_many_as_classes(tmp_path):
+    out = run("plot_class_structure.py", "--seeds", 1, "--samples", 200, "--width", 12, "--steps", 200, cwd=tmp_path)
+
+    assert number(r"widest gap in G is after eigenvalue (\d+)", out) in (9, 10)
+    assert number(r"without the class part reaches (\d+)%", out) < 90
+
+
+def test_toy_spectra_agree_with_all_their_eigenvalues(tmp_path):
+    out = run("plot_toy_spectra.py", "--wishart", 600, "--pareto", 100, cwd=tmp_path)
+
+    assert "3 outliers" in out
+    assert min(float(share) for share in re.findall(r"band at ([\d.]+)%", out)) > 95
+
+
+@pytest.mark.slow
+def test_the_language_model_weighs_characters_alike_and_learns(tmp_path):
+    small = ("--width", 16, "--training", 40, "--sequences", 8, "--steps", 6)
+    out = run("plot_language_model.py", *small, cwd=tmp_path)
+
+    assert number(r"\(sum, count\): product off by (\S+)", out) < 1e-5
+    assert number(r"means: product off by (\S+)", out) > 0.01
+    assert number(r"loss ([\d.]+) per", out) < number(r", ([\d.]+) by chance", out)
+    shares = [float(share) for share in re.findall(r"-> +([\d.]+)% of the trace", out)]
+    assert sum(shares) == pytest.approx(100, abs=1)
+
+
+@pytest.mark.slow
+def test_the_run_whose_rate_drops_is_compared_with_its_copy(tmp_path):
+    out = run("plot_residual_and_rate.py", "--seeds", 1, "--blocks", 1, "--steps", 8, "--held", 30, cwd=tmp_path)
+
+    assert "step 12, without residual connections over with them: largest " in out
+    assert "4 steps after the drop over no drop: largest " in out
