@@ -31,7 +31,7 @@ def rules_of(spectrum: Spectrum) -> Rules:
     measure = spectrum._measure
     if signs_alone(spectrum):  # the first, a sphere probe, is there for the edges
         measure = replace(measure, probes=tuple(p for p in measure.probes if p.row > 0))
-    return Rules(measure, spectrum._tridiagonal, spectrum.traces)
+    return Rules(measure, spectrum._tridiagonal, spectrum.traces, spectrum.assumes_simple)
 
 
 def signs_alone(spectrum: Spectrum) -> bool:

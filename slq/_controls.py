@@ -116,9 +116,12 @@ class Controls:
 
 
 def controls_of(rules: Rules) -> Controls | None:
-    """Return the controls of a run; None where nothing is known exactly, or too little is left to fit them to."""
+    """Return the controls of a run; None where nothing is known exactly, or too little is left to fit them to.
+
+    None too where a multiplicity is only assumed: a fit to what is left would narrow the interval around a wrong value.
+    """
     measure, traces = rules.measure, rules.traces
-    if traces is None or rules.steps < _STEPS or measure.n_rest * len(measure.probes) < _LEAST:
+    if traces is None or rules.assumed or rules.steps < _STEPS or measure.n_rest * len(measure.probes) < _LEAST:
         return None
     nodes, weights = (np.concatenate(parts) for parts in zip(*(p.rest() for p in measure.probes), strict=True))
     weights = weights / len(measure.probes)

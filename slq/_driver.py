@@ -123,8 +123,8 @@ def spectrum(
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of range, `A` is no symmetric or Hermitian operator, or `checkpoint` is damaged or of another
-        run.
+        If an argument is out of range, `A` is no symmetric or Hermitian operator, or `checkpoint` is damaged or another
+        run's.
     BlockingIOError
         If another run has `checkpoint` open.
     RunError

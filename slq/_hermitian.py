@@ -18,7 +18,7 @@ import numpy as np
 
 from slq import _arrays
 from slq._arrays import Array
-from slq._operators import Operator, as_operator, require_block
+from slq._operators import Operator, as_operator, require_block, unknown_traces
 
 
 def real_form(H: Any, /) -> Operator:
@@ -72,6 +72,7 @@ def real_form(H: Any, /) -> Operator:
         product=product,
         order="F",
         krylov=None,
+        traces=unknown_traces,  # those of the entries are not those of the real form
         metadata={**operator.metadata, "kind": f"complex Hermitian {operator.metadata.get('kind', 'operator')}"},
         deflates=False,
         copies=2,

@@ -58,7 +58,7 @@ class SymmetricOperator(Protocol):
         ...
 
 
-def _unknown() -> None:
+def unknown_traces() -> None:
     """Return the traces of an operator that does not know them."""
 
 
@@ -107,7 +107,7 @@ class Operator:
     noise: float = 0.0
     metadata: Mapping[str, Any] = field(default_factory=dict)
     krylov: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
-    traces: Callable[[], Traces | None] = field(default=_unknown, repr=False, compare=False)
+    traces: Callable[[], Traces | None] = field(default=unknown_traces, repr=False, compare=False)
     source: Any = field(default=None, repr=False, compare=False)
     deflates: bool = True
     copies: int = 1

@@ -20,7 +20,7 @@ import numpy as np
 from slq import _arrays
 from slq._apply import apply
 from slq._arrays import Array
-from slq._operators import Operator, as_operator, as_symmetric, noise_of, require_block, require_one_home
+from slq._operators import Operator, as_operator, as_symmetric, noise_of, require_block, require_one_home, unknown_traces
 from slq._pencil_krylov import PencilKrylov
 from slq._probes import probes
 
@@ -103,7 +103,15 @@ def _by_factor(A: Operator, solve: Multiply, solve_adjoint: Multiply) -> Operato
         return _checked(solve, "factor[0]", A.matmat(_checked(solve_adjoint, "factor[1]", X)))
 
     kind = f"pencil of {A.metadata.get('kind', 'operator')}"
-    return replace(A, product=product, krylov=None, source=None, noise=noise_of(A), metadata={"kind": kind})
+    return replace(
+        A,
+        product=product,
+        krylov=None,
+        traces=unknown_traces,
+        source=None,
+        noise=noise_of(A),
+        metadata={"kind": kind},
+    )
 
 
 def _by_solves(A: Operator, B: Operator, solve_B: Multiply) -> Operator:
@@ -130,6 +138,7 @@ def _by_solves(A: Operator, B: Operator, solve_B: Multiply) -> Operator:
         product=lambda X: root(solved(A.matmat(solved(root(X))))),
         order="C",
         krylov=krylov,
+        traces=unknown_traces,
         source=None,
         deflates=False,
         noise=max(noise_of(A), noise_of(B), error),

@@ -28,11 +28,14 @@ class Rules:
         The run's coefficients.
     traces : tuple of float, optional
         tr A and tr A^2, where they are known exactly.
+    assumed : bool
+        Whether some known eigenvalue is counted once without proof.
     """
 
     measure: Measure
     T: Tridiagonal
     traces: Traces | None = None
+    assumed: bool = False
     _made: dict[tuple[float, ...], Nodes] = field(default_factory=dict, repr=False)
 
     @property

@@ -12,7 +12,7 @@ from slq._gradients import RunOptions, sensitivity
 from slq._integrands import Function, Name
 from slq._operators import as_operator
 from slq_jax._data import ABSENT
-from slq_jax._krylov import JaxKrylov
+from slq_jax._krylov import recurrence
 from slq_jax._placement import placement_of
 
 Multiply = Callable[[Any, jax.Array], jax.Array]
@@ -221,7 +221,7 @@ def _operator(multiply: Multiply, theta: Any, n: int) -> Any:
     like = jnp.zeros(1, dtype=jnp.result_type(*leaves), device=placement.device)
     compiled = jax.jit(multiply)
     operator = as_operator(lambda X: compiled(theta, X), n=n, like=like, block=True)
-    return replace(operator, krylov=partial(JaxKrylov, placement))
+    return replace(operator, krylov=partial(recurrence, placement))
 
 
 def _refuse_tracers(theta: Any) -> None:
