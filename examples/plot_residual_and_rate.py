@@ -4,7 +4,7 @@ Residual connections, and a drop of the learning rate
 
 Two things that people do to train deep networks, seen in the spectrum of the Hessian: connections past the
 convolutions, of which Ghorbani, Krishnan and Xiao (2019, The effect of network depth on the optimization landscape) say
-that they take away outliers, and a learning rate that drops by a factor of ten. MNIST digits, ten convolutions with
+that they take away outliers, and a learning rate that drops by a factor of ten. MNIST digits, seven convolutions with
 batch normalisation, several seeds; the run whose rate drops is a copy of the one whose rate does not.
 """
 
@@ -28,9 +28,9 @@ import slq
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--seeds", type=int, default=3)
-parser.add_argument("--blocks", type=int, default=5, help="of two convolutions each")
-parser.add_argument("--steps", type=int, default=200, help="training steps before the drop, and half as many after it")
-parser.add_argument("--held", type=int, default=150, help="digits at which the Hessian is taken")
+parser.add_argument("--blocks", type=int, default=3, help="of two convolutions each")
+parser.add_argument("--steps", type=int, default=150, help="training steps before the drop, and half as many after it")
+parser.add_argument("--held", type=int, default=100, help="digits at which the Hessian is taken")
 parser.add_argument("--save", help="file for the picture")
 options = parser.parse_args()
 
@@ -71,12 +71,12 @@ def loss(model, batch):
 # At the drop the network and the momentum are copied, and both copies see the same batches.
 
 DROP, END = options.steps, options.steps + options.steps // 2
-RECORDED = [0, DROP // 4, DROP, END]
+RECORDED = [DROP // 3, DROP, END]
 
 
 def recorder_of(model, seed):
     return slq_torch.Recorder(
-        model, loss, held, every=RECORDED, top=10, energy=0, probes=1, steps=40, accuracy=1e-2, rng=seed, classes=10
+        model, loss, held, every=RECORDED, top=10, energy=0, probes=1, steps=30, accuracy=1e-2, rng=seed, classes=10
     )
 
 
@@ -146,13 +146,13 @@ print()
 
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained", sharey=True)
 pairs = (
-    [("residual", 1, "residual"), ("without", 1, "without")],
+    [("residual", 0, "residual"), ("without", 0, "without")],
     [("residual", -1, "rate kept"), ("residual, rate dropped", -1, "rate dropped")],
 )
 for ax, pair in zip(axes, pairs, strict=True):
     for name, index, label in pair:
         slq.plot.density(runs[name][0].spectra[index], ax, label=label)
-axes[0].set_title(f"step {RECORDED[1]}: residual connections", fontsize="medium")
+axes[0].set_title(f"step {RECORDED[0]}: residual connections", fontsize="medium")
 axes[1].set_title(f"step {END}: {END - DROP} steps after the drop", fontsize="medium")
 if options.save:
     figure.savefig(options.save, dpi=100)
