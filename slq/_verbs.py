@@ -20,7 +20,7 @@ from slq._driver import spectrum
 from slq._errors import RunError, SlqWarning
 from slq._history import History
 from slq._spectrum import Spectrum, load
-from slq._store import HISTORY, kind_of
+from slq._store import HISTORY, kind_of, with_suffix
 from slq._terminal import RESULT, Flag, note, result_file, say, tell, watched
 
 _START = """\
@@ -102,6 +102,8 @@ def run(
     max_products: int | None = None,
     gram: Flag = False,
     symmetric_part: Flag = False,
+    checkpoint: Path | None = None,
+    resume: Flag = False,
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
     json: Flag = False,
 ) -> int:
@@ -132,6 +134,10 @@ def run(
         Take A^T A, for squared singular values; A may be rectangular.
     symmetric_part : bool
         Take (A + A^T) / 2.
+    checkpoint : Path
+        An .npz file that the run is written to as it goes, and resumed from where it exists.
+    resume : bool
+        Only resume: fail where CHECKPOINT does not exist.
     out : Path
         Result file; by default the name of SOURCE with .spectrum.npz, in the current folder.
     json : bool
@@ -140,6 +146,9 @@ def run(
     from slq._sources import name_of, operator_from
 
     target = result_file(source, Path(name_of(source) + RESULT) if out is None else out)
+    if resume and (checkpoint is None or not with_suffix(checkpoint).exists()):
+        msg = f"--resume needs --checkpoint FILE, the file of a run that was begun with it; got {checkpoint}."
+        raise ValueError(msg)
     operator = operator_from(source, gram=gram, symmetric_part=symmetric_part)
     latest: list[Spectrum] = []
     try:
@@ -147,7 +156,7 @@ def run(
             warnings.simplefilter("ignore", SlqWarning)  # the result names them, and `_tell` shows them
             result = spectrum(
                 operator, tol=tol, probes=probes, steps=steps, rng=seed, kind=kind, reorth=reorth,
-                confidence=confidence, max_products=max_products, progress=watched(),
+                confidence=confidence, max_products=max_products, progress=watched(), checkpoint=checkpoint,
                 callback=lambda partial: latest.__setitem__(slice(None), [partial]),
             )  # fmt: skip
     except RunError as error:
@@ -157,6 +166,9 @@ def run(
         raise KeyboardInterrupt(*[kept] * bool(kept)) from None
     saved = result.save(target)
     tell(result, json)
+    if result.status.startswith("interrupted"):
+        msg = f"what there is lies in {saved}; the same command goes on from {checkpoint}."
+        raise KeyboardInterrupt(msg)
     note(f"written: {saved}. Draw it: slq plot {saved}")
     return 0
 

@@ -69,6 +69,18 @@ def failing():
 def interrupted():
     return ending(KeyboardInterrupt())
 
+def signalled():
+    import pathlib
+    import signal
+    first = not pathlib.Path("c.npz").exists()
+    def product(v):
+        global count
+        count += 1
+        if first and count == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return np.arange(1.0, 61.0) * v
+    return slq.as_operator(product, n=60)
+
 def interrupted_at_once():
     global count
     count = 40
@@ -508,6 +520,22 @@ def test_an_interruption_has_status_130_and_keeps_what_was_computed(refused):
 def test_an_interruption_before_the_first_step_keeps_nothing(refused, folder):
     assert refused("run", "factories.py:interrupted_at_once", status=130) == "slq: interrupted\n"
     assert list(folder.glob("*.spectrum.npz")) == []
+
+
+def test_a_run_that_is_asked_to_end_resumes_from_its_checkpoint(cli):
+    command = ("run", "factories.py:signalled", "--probes", 1, "--steps", 8, "--seed", 0, "--checkpoint", "c.npz")
+    code, _, err = cli(*command)
+    assert code == 130
+    assert "slq: interrupted: what there is lies in signalled.spectrum.npz; the same command goes on from c.npz" in err
+    assert slq.load("signalled.spectrum.npz").steps == 3
+
+    assert cli(*command, "--resume")[0] == 0
+    assert slq.load("signalled.spectrum.npz").steps == 8
+
+
+@pytest.mark.parametrize("more", [[], ["--checkpoint", "none.npz"]], ids=["unnamed", "missing"])
+def test_resuming_from_nothing_is_refused(more, refused):
+    assert "--resume needs --checkpoint FILE" in refused("run", "grid.mtx", "--resume", *more)
 
 
 # -- show and plot --------------------------------------------------------------------------------------------
