@@ -26,10 +26,10 @@ from slq import _store
 from slq._errors import SlqWarning
 from slq._record import Past, Record
 
-# Share of the run's time that writing may take.
-_SHARE = 0.015
+# Share of the run's time that writing may take; and the one of these seconds, where so long nothing was written.
+_SHARE, _LONG, _DEAR = 0.01, 60.0, 0.05
 # Before the first write: seconds of two flushes to disk, and bytes per second.
-_FLUSH, _SPEED = 0.01, 2e8
+_FLUSH, _SPEED = 0.01, 1e9
 _PIECE = 1 << 24
 _FIELDS = ("probes", "reorth", "scale", "asymmetry", "rounding", "dropped")
 
@@ -69,7 +69,8 @@ class Checkpoint:
         self.asked = False
         self._basis: dict[str, Any] | None = None
         self._previous: dict[int, Any] = {}
-        self._began, self._spent, self._slowness, self._warned = perf_counter(), 0.0, 1.0, False
+        self._began = self._written = perf_counter()
+        self._spent, self._slowness, self._warned = 0.0, 1.0, False
         self._lock = _store.locked(self.path, "run")
         try:
             if self.path.exists():
@@ -109,7 +110,9 @@ class Checkpoint:
         """Whether writing two vectors per probe, and past ones as far as they are new, is cheap beside the run."""
         vectors = 2 + max(0, kept - (self._basis["vectors"] if self._basis else 0))
         cost = self._slowness * (_FLUSH + probes * n * itemsize * vectors / _SPEED)
-        return self._spent + cost <= _SHARE * (perf_counter() - self._began)
+        now = perf_counter()
+        waited = now - self._written
+        return self._spent + cost <= _SHARE * (now - self._began) or (waited > _LONG and cost <= _DEAR * waited)
 
     def save(self, past: Past, stored: Any = None, *, kept: int = 0, seconds: float = 0.0) -> None:
         """Write what was done; a disk that does not take it is told of once, and the run goes on.
@@ -118,7 +121,8 @@ class Checkpoint:
         """
         if not (past.records and past.records[0].rows):
             return
-        if (state := past.records[-1].state) and not all(np.isfinite(x).all() for x in state.values()):
+        state = past.records[-1].state
+        if not all(np.isfinite(x).all() for x in state.values()):
             return
         began, size = perf_counter(), 0
         try:
@@ -129,9 +133,10 @@ class Checkpoint:
                 self._warned = True
                 msg = f"{self.path} cannot be written ({error.strerror or error}). It stays as it was; the run goes on."
                 warnings.warn(msg, SlqWarning, stacklevel=2)
-        taken = perf_counter() - began
+        self._written = perf_counter()
+        taken = self._written - began
         self._spent += taken
-        self._slowness = taken / (_FLUSH + (size + sum(x.nbytes for x in (state or {}).values())) / _SPEED)
+        self._slowness = taken / (_FLUSH + (size + sum(x.nbytes for x in state.values())) / _SPEED)
 
     def listen(self) -> None:
         """Note SIGINT and SIGTERM instead of ending at once; a second one does what it always did."""
@@ -192,9 +197,9 @@ class Checkpoint:
             arrays[f"rows{i}"] = np.concatenate(record.rows)
             arrays[f"widths{i}"] = np.array([len(rows) for rows in record.rows])
             arrays[f"drifts{i}"] = np.array(record.drifts)
-            arrays |= {f"state{i}-{name}": x for name, x in (record.state or {}).items()}
+            arrays |= {f"state{i}-{name}": x for name, x in record.state.items()}
             batches.append({name: getattr(record, name) for name in _FIELDS})
-        if past.records[-1].state is None:
+        if not past.records[-1].state:
             self._basis = None
         facts = {
             "options": self._options, "facts": self.facts, "seconds": seconds, "resumed": self.resumed,
@@ -277,4 +282,4 @@ def _record(number: int, known: Mapping[str, Any], arrays: Mapping[str, npt.NDAr
         raise ValueError(msg)
     parts = np.split(rows, np.cumsum(widths)[:-1])
     fields = {name: known[name] for name in _FIELDS}
-    return Record(rows=parts, drifts=arrays[f"drifts{number}"].tolist(), state=state or None, **fields)
+    return Record(rows=parts, drifts=arrays[f"drifts{number}"].tolist(), state=state, **fields)

@@ -108,7 +108,7 @@ def spectrum(
     callback : callable, optional
         Called with the partial Spectrum after every chunk; return True to stop.
     checkpoint : str or Path, optional
-        An .npz file that the run is written to, about as often as costs 1.5 % of its time, and resumed from where it
+        An .npz file that the run is written to, as often as costs 1 % of its time, and resumed from where it
         exists: with the same operator and options, to the same numbers. It stays when the run has ended; a call with it
         gives the result again. Not part of what `Spectrum.save` writes. SIGINT and SIGTERM end a run that has one after
         the current product, with status "interrupted"; a second one ends it at once. Resuming costs one product, which

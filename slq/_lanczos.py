@@ -160,7 +160,7 @@ class LanczosRun:
     @property
     def dropped(self) -> int | None:
         """Steps after which the basis was given up, before this run or in it."""
-        return self._record.dropped
+        return self._record.dropped[0] if self._record.dropped else None
 
     @property
     def kept(self) -> int:
@@ -178,7 +178,7 @@ class LanczosRun:
         if len(rows) != self._made or not all(np.isfinite(row[:, :2]).all() for row in rows[self._fetched :]):
             return None
         scale = 1.0 if self._scale is None else self._scale
-        state = self._krylov.state() if isinstance(self._krylov, HostKrylov | Fused) else None
+        state = self._krylov.state() if isinstance(self._krylov, HostKrylov | Fused) else {}
         return replace(
             self._record,
             rows=rows,
@@ -223,7 +223,7 @@ class LanczosRun:
     def drop_basis(self) -> None:
         """Free the stored vectors and go on without re-orthogonalisation."""
         self._krylov.drop_basis()
-        self._record.dropped = self._made
+        self._record.dropped[:] = [self._made]
         passes = None if self.finished else self._passes(self.active)
         if not isinstance(self._krylov, Fused) and passes is not None:
             scale = 1.0 / (self._scale or 1.0)
@@ -335,7 +335,7 @@ class LanczosRun:
         """Take up the vectors where the record ends, in the state in which it was written."""
         record = self._record
         here = self._lost and not self.replaying and (fetched or len(record.drifts) < self._made)
-        if here and record.state is not None and (record.dropped is None or not self.orthogonal):
+        if here and record.state and (not record.dropped or not self.orthogonal):
             if not self.finished:
                 record.restore(self._krylov, self._active)
             self._lost = False

@@ -7,7 +7,7 @@ the Krylov vectors come back, bit for bit. Nothing is known of files here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 Vectors = Callable[[npt.NDArray[np.intp]], Iterable[npt.NDArray[Any]]]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """The steps of one batch.
 
@@ -33,10 +33,10 @@ class Record:
         Drift as it was known when the rows were fetched; shorter than `rows` where some were not fetched yet.
     scale, asymmetry, rounding : float
         As the first step found them.
-    dropped : int, optional
-        Steps after which the basis was given up.
-    state : Mapping, optional
-        Arrays that the recurrence goes on from; None where it cannot.
+    dropped : list of int
+        The step after which the basis was given up, if it was.
+    state : dict
+        Arrays that the recurrence goes on from; empty where it cannot.
     stored : callable, optional
         Gives the basis, one block of vectors of the probes asked for after the other.
     """
@@ -48,23 +48,21 @@ class Record:
     scale: float = 1.0
     asymmetry: float = 0.0
     rounding: float = 0.0
-    dropped: int | None = None
-    state: Mapping[str, npt.NDArray[Any]] | None = None
+    dropped: list[int] = field(default_factory=list)
+    state: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     stored: Vectors | None = None
 
     def restore(self, krylov: Any, active: npt.NDArray[np.intp]) -> None:
         """Bring a recurrence, begun from the same start vectors, to where the record ends; forget the vectors."""
-        if self.state is None:
-            return
         own = krylov.state()
         if {n: (x.shape, x.dtype) for n, x in own.items()} != {n: (x.shape, x.dtype) for n, x in self.state.items()}:
             msg = "its vectors are not those of this run"
             raise ValueError(msg)
         krylov.restore(self.state, () if self.stored is None else self.stored(active))
-        self.state = self.stored = None
+        self.state.clear()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Past:
     """All that a run has done.
 

@@ -178,7 +178,7 @@ class Runs:
             record = self._open.record
             if record is None:
                 return None
-            records[-1:] = [] if record.state is None else [record]
+            records[-1:] = [record] if record.state else []
         return Past(records, list(self._tests), None if vectors is None else np.ascontiguousarray(vectors.T))
 
     @property

@@ -353,7 +353,7 @@ def test_a_recurrence_whose_vectors_cannot_be_written_begins_its_batch_again(tmp
     A, options = CASES["batches"]
     whole = slq.spectrum(Counted(A), rng=0, **options)
     record = LanczosRun.record.fget
-    monkeypatch.setattr(LanczosRun, "record", property(lambda run: replace(record(run), state=None)))
+    monkeypatch.setattr(LanczosRun, "record", property(lambda run: replace(record(run), state={})))
     monkeypatch.setattr(_checkpoint, "_SHARE", np.inf)
     path = tmp_path / "run.npz"
     with pytest.raises(slq.RunError):
@@ -388,6 +388,8 @@ def test_writing_is_done_only_where_it_is_cheap_beside_the_run(tmp_path, monkeyp
     assert file.due(1, 10, 8, 0)
     assert not file.due(4, 10**9, 8, 0)
     assert not file.due(1, 10**6, 8, 100)
+    now[0] = 61.0  # a minute without a write may cost more
+    assert file.due(1, 10**6, 8, 100)
     file.close()
 
 
