@@ -21,10 +21,11 @@ from slq._arrays import Array, Floats
 from slq._basis import pick
 from slq._choice import vectors_of
 from slq._errors import DomainError, RunError
+from slq._hermitian import joined, parts_of, real_form
 from slq._integrands import Function, Integrand, Name, integrand_of
 from slq._krylov import unit_rows
 from slq._lanczos import LanczosRun, Reorth
-from slq._operators import Operator, as_symmetric
+from slq._operators import Operator
 from slq._quadrature import eigen_tridiagonal
 from slq._tridiagonal import Tridiagonal
 
@@ -88,7 +89,7 @@ def apply(
     A : operator
         Anything that `slq.as_operator` takes.
     b : array, shape (n,) or (n, k)
-        In the operator's array library; columns are different from zero.
+        In the operator's array library; columns are different from zero. Complex ones for a Hermitian operator only.
     f : callable or str
         Vectorised function of eigenvalues, or a name as for `Spectrum.trace`.
     rtol : float, default 1e-8
@@ -108,7 +109,7 @@ def apply(
     Raises
     ------
     TypeError
-        If `b` is no array of the operator's library.
+        If `b` is no array of the operator's library, or complex where the operator is real.
     ValueError
         If `b` has another length than n or a zero column, an argument is out of range, or f is undefined at a Ritz
         value: then A certainly has an eigenvalue that far out.
@@ -133,7 +134,8 @@ def apply(
     >>> slq.apply(A, np.ones(3), "sqrt").value
     array([1., 2., 3.])
     """
-    operator, integrand = as_symmetric(A), integrand_of(f)
+    operator, integrand = real_form(A), integrand_of(f)
+    b = parts_of("b", b, operator)
     _validate(rtol, steps, passes)
     rows, sizes = _unit_columns(operator, b)
     dtype, n = rows.dtype, operator.n
@@ -158,7 +160,7 @@ def apply(
         if passes == "auto" and run.orthogonal and vectors_of(run.steps + max(_FIRST, run.steps // 4), 1.0) > room:
             products = run.products
             run.drop_basis()
-            second = apply(A, b, f, rtol, passes=2, memory=memory)
+            second = apply(A, joined(b, operator), f, rtol, passes=2, memory=memory)
             return replace(second, products=second.products + products)
     made, products, T = run.steps, run.products * (2 if reorth == "none" else 1), run.tridiagonal()
     if reorth == "full":
@@ -167,7 +169,7 @@ def apply(
     else:
         del run  # its vectors make room for those of the second pass
         values = replayed(operator, _unit_columns(operator, b)[0], coefficients * sizes[:, None], T, owned=True)
-    value = values.T
+    value = joined(values.T, operator)
     return Applied(value[:, 0] if b.ndim == 1 else value, errors * sizes, norms * sizes, made, products, done)
 
 

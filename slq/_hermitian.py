@@ -77,3 +77,36 @@ def real_form(H: Any, /) -> Operator:
         deflates=False,
         copies=2,
     )
+
+
+def parts_of(name: str, vectors: Any, operator: Operator) -> Any:
+    """Return vectors of a matrix as those of its real form: complex columns as real and imaginary parts in turn."""
+    if not _arrays.is_array(vectors):
+        return vectors  # refused by whoever asked, who knows what it is for
+    if operator.copies == 1:
+        if _arrays.is_complex(vectors.dtype):
+            msg = f"`{name}` is complex and `A` real. Pass real and imaginary parts as two columns."
+            raise TypeError(msg)
+        return vectors
+    xp, n = operator.xp, operator.n // operator.copies
+    if vectors.ndim not in (1, 2) or vectors.shape[0] != n:
+        msg = f"`{name}` must have shape ({n},) or ({n}, k), got {tuple(vectors.shape)}."
+        raise ValueError(msg)
+    columns = vectors[:, None] if vectors.ndim == 1 else vectors
+    columns = _arrays.as_pairs(_arrays.rows_of(_arrays.cast(columns, _field(operator), xp), xp), xp).T
+    return columns[:, 0] if vectors.ndim == 1 else columns
+
+
+def joined(vectors: Array, operator: Operator) -> Array:
+    """Return vectors of a real form as those of the matrix: the inverse of `parts_of`."""
+    if operator.copies == 1:
+        return vectors
+    xp = operator.xp
+    columns = vectors[:, None] if vectors.ndim == 1 else vectors
+    columns = _arrays.as_complex(_arrays.rows_of(columns, xp), _field(operator), xp).T
+    return columns[:, 0] if vectors.ndim == 1 else columns
+
+
+def _field(operator: Operator) -> Any:
+    """Return the complex dtype whose parts a real form works with."""
+    return operator.xp.complex64 if _arrays.dtype_name(operator.dtype) == "float32" else operator.xp.complex128

@@ -8,9 +8,9 @@ from typing import Any
 from slq import _arrays
 from slq._arrays import Array
 from slq._basis import Precision, Storage
+from slq._hermitian import parts_of, real_form
 from slq._krylov import unit_rows
 from slq._lanczos import LanczosRun, Reorth
-from slq._operators import as_symmetric
 from slq._tridiagonal import Tridiagonal
 
 
@@ -32,7 +32,7 @@ def lanczos(
     Parameters
     ----------
     A : operator
-        Anything that `as_symmetric` takes.
+        Anything that `slq.as_operator` takes.
     v : array, shape (n,) or (n, k)
         Start vectors in the operator's array library; normalised here.
     steps : int
@@ -54,7 +54,7 @@ def lanczos(
     Raises
     ------
     TypeError
-        If `v` is no array of the operator's library.
+        If `v` is no array of the operator's library, or complex where the operator is real.
     ValueError
         If `v` has another length than n or is zero, `steps` is not positive, the library has no dtype `basis`, or
         `scratch` is no folder with room enough.
@@ -73,7 +73,8 @@ def lanczos(
     >>> slq.gauss(T).nodes.round(6)
     array([[1., 2., 3.]])
     """
-    operator = as_symmetric(A)
+    operator = real_form(A)
+    v = parts_of("v", v, operator)
     if steps < 1:
         msg = f"`steps` must be at least 1, got {steps}."
         raise ValueError(msg)

@@ -182,3 +182,46 @@ def test_intervals_hold_as_often_as_they_say(lattice):
     law = np.sqrt(576**2 * np.var(np.exp(exact)) / 577)
     assert 0.92 <= held <= 0.98
     assert scatter == pytest.approx(law, rel=0.15)
+
+
+class TestChosenVectors:
+    @pytest.mark.parametrize("passes", [1, 2])
+    def test_a_function_of_the_matrix_is_applied_to_complex_vectors(self, passes):
+        H, rng = hidden(np.linspace(0.5, 2.0, 50)), np.random.default_rng(1)
+        w, Q = np.linalg.eigh(H)
+        b = rng.standard_normal((50, 2)) + 1j * rng.standard_normal((50, 2))
+        exact = (Q / np.sqrt(w)) @ (Q.conj().T @ b)
+        found = slq.apply(H, b, lambda x: x**-0.5, 1e-9, passes=passes)
+        assert_allclose(found.value, exact, atol=1e-8)
+        assert_allclose(slq.apply(H, b[:, 0], lambda x: x**-0.5, 1e-9, passes=passes).value, exact[:, 0], atol=1e-8)
+        assert_allclose(slq.apply(H, np.ones(50), "exp", 1e-9).value, (Q * np.exp(w)) @ Q.conj().T @ np.ones(50))
+
+    def test_too_little_memory_means_two_passes(self):
+        H = hidden(np.linspace(0.01, 1.0, 200))
+        found = slq.apply(H, np.ones(200) + 0j, "inverse", 1e-6, memory=200 * 16 * 30)
+        assert found.converged
+        assert_allclose(H @ found.value, 1.0, atol=1e-4)
+
+    def test_tensors_come_back_as_complex_tensors(self, torch):
+        H = hidden(np.linspace(0.5, 2.0, 30)).astype(np.complex64)
+        found = slq.apply(torch.from_numpy(H), torch.ones(30, dtype=torch.complex64), "inverse", 1e-4).value
+        assert found.dtype == torch.complex64
+        assert_allclose((torch.from_numpy(H) @ found).numpy(), 1.0, atol=1e-3)
+
+    def test_local_densities_of_sites(self, lattice):
+        H, _ = lattice
+        T = slq.lanczos(H, np.eye(576)[:, 0] + 0j, 12)
+        moments = [(H.toarray().astype(complex) ** 0)[0, 0]]
+        vector = np.eye(576)[:, 0].astype(complex)
+        for _ in range(6):
+            vector = H @ vector
+            moments.append(vector[0])
+        rule = slq.gauss(T)
+        assert_allclose([np.sum(rule.weights[0] * rule.nodes[0] ** k) for k in range(7)], np.real(moments), atol=1e-10)
+
+    def test_vectors_that_do_not_fit_are_refused(self, lattice):
+        H, _ = lattice
+        with pytest.raises(ValueError, match=r"`b` must have shape \(576,\) or \(576, k\), got \(5,\)"):
+            slq.apply(H, np.ones(5), "exp")
+        with pytest.raises(TypeError, match="`v` is complex and `A` real"):
+            slq.lanczos(np.eye(3), np.ones(3) + 0j, 2)
