@@ -113,7 +113,6 @@ def test_the_facts_are_json(dense):
         ([[1.0]], TypeError, "torch tensor, got list"),
         (torch.ones(3), ValueError, r"shape \(n, n\), got shape \(3,\)"),
         (torch.ones(3, 2), ValueError, r"got shape \(3, 2\)"),
-        (torch.empty(2, 2, dtype=torch.complex32), ValueError, "got torch.complex32"),
         (torch.eye(3).to_sparse(1), ValueError, "hybrid sparse tensor"),
     ],
 )
