@@ -351,8 +351,9 @@ def columnwise(function: Multiply, xp: Any, rows: int | None = None) -> Multiply
         columns, n = [function(X[:, j]) for j in range(X.shape[1])], rows or X.shape[0]
         for column in columns:
             if tuple(getattr(column, "shape", ())) != (n,):
+                wanted = "that shape" if rows is None else f"shape ({n},)"
                 msg = (
-                    f"the product of a vector of shape ({X.shape[0]},) must have shape ({n},), got "
+                    f"the product of a vector of shape ({X.shape[0]},) must have {wanted}, got "
                     f"{tuple(getattr(column, 'shape', ()))} from {getattr(function, '__qualname__', function)}."
                 )
                 raise RunError(msg)
