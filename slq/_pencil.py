@@ -20,7 +20,15 @@ import numpy as np
 from slq import _arrays
 from slq._apply import apply
 from slq._arrays import Array
-from slq._operators import Operator, as_operator, as_symmetric, noise_of, require_block, require_one_home, unknown_traces
+from slq._operators import (
+    Operator,
+    as_operator,
+    as_symmetric,
+    noise_of,
+    require_block,
+    require_one_home,
+    unknown_traces,
+)
 from slq._pencil_krylov import PencilKrylov
 from slq._probes import probes
 
@@ -104,13 +112,7 @@ def _by_factor(A: Operator, solve: Multiply, solve_adjoint: Multiply) -> Operato
 
     kind = f"pencil of {A.metadata.get('kind', 'operator')}"
     return replace(
-        A,
-        product=product,
-        krylov=None,
-        traces=unknown_traces,
-        source=None,
-        noise=noise_of(A),
-        metadata={"kind": kind},
+        A, product=product, krylov=None, traces=unknown_traces, source=None, noise=noise_of(A), metadata={"kind": kind}
     )
 
 
