@@ -53,7 +53,9 @@ class MatrixOperator(Linear):
         self.dtype: Any = jnp.promote_types(values.dtype, jnp.float32)
         self.device: Any = placement.device
         self.krylov = partial(recurrence, placement)
-        self.metadata: dict[str, Any] = facts | {"dtype": values.dtype.name, "device": str(self.device)}
+        stored = values.dtype.name
+        kind = "matrix" if stored == self.dtype.name else f"{stored} matrix, multiplied in {self.dtype.name}"
+        self.metadata: dict[str, Any] = {"kind": kind, **facts, "dtype": stored, "device": str(self.device)}
 
     @property
     def xp(self) -> Any:
@@ -150,16 +152,14 @@ def matrix(array: Any, /) -> MatrixOperator:
         raise ValueError(msg)
     if isinstance(array, jax.Array):
         dense = automatic(_floating(array))
-        return MatrixOperator(
-            dense, _dense, n, placement_of(("A",), (dense,), n), {"kind": "matrix", "layout": "dense"}
-        )
+        return MatrixOperator(dense, _dense, n, placement_of(("A",), (dense,), n), {"layout": "dense"})
     entries = array.to_bcoo() if isinstance(array, BCSR) else array
     if entries.n_batch or entries.n_dense:
         msg = f"`array` must have scalar entries and no batch dimensions, got {entries}."
         raise ValueError(msg)
     placement = placement_of(("A",), (automatic(entries.data),), n)
     rows = _slots(entries, n, placement.device)
-    facts = {"kind": "matrix", "layout": type(array).__name__, "nonzeros": int(entries.nse)}
+    facts = {"layout": type(array).__name__, "nonzeros": int(entries.nse)}
     return MatrixOperator(rows, _sparse, n, placement, facts)
 
 
