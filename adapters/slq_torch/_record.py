@@ -90,7 +90,9 @@ def _top(
     n = operator.shape[0]
     usable = start is not None and start.shape[0] == n and bool(torch.isfinite(start).all())
     before = start.to(operator.device, operator.dtype) if start is not None and usable else None
-    pairs = slq.eigsh(operator, min(settings.top, n), which="LA", tol=settings.accuracy, start=before)
+    pairs = slq.eigsh(
+        operator, min(settings.top, n), which="LA", tol=settings.accuracy, start=before, rng=settings.spectrum["rng"]
+    )
     order = np.argsort(-np.asarray(pairs.values))
     vectors = pairs.vectors[:, torch.as_tensor(order.copy(), device=operator.device)]
     arrays |= {"eigenvalues": pairs.values[order], "eigenvalue_residuals": pairs.residuals[order]}

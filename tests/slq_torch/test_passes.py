@@ -152,7 +152,7 @@ def test_a_changed_number_of_batches_or_of_samples_is_named(net, kit):
         products(H, 1)
 
     counts = iter([8, 8, 9])
-    H = slq_torch.hessian(net, lambda m, b: (kit.mean_loss(m, b), next(counts)), (x, y), memory=0)
+    H = slq_torch.hessian(net, lambda m, b: (kit.mean_loss(m, b), next(counts)), (x, y), memory=0, strategy="graph")
     products(H)
     with pytest.raises(ValueError, match=r"batch 0 had the count 8.0, now 9.0"):
         products(H, 1)
@@ -160,7 +160,7 @@ def test_a_changed_number_of_batches_or_of_samples_is_named(net, kit):
 
 def test_a_loss_that_turns_into_nan_later_is_noticed(net, kit):
     factors = iter([1.0, float("nan")])
-    H = slq_torch.hessian(net, lambda m, b: kit.mean_loss(m, b) * next(factors), kit.samples(4))
+    H = slq_torch.hessian(net, lambda m, b: kit.mean_loss(m, b) * next(factors), kit.samples(4), strategy="graph")
     products(H, 1)
 
     with pytest.raises(ValueError, match="now nan"):
@@ -169,14 +169,16 @@ def test_a_loss_that_turns_into_nan_later_is_noticed(net, kit):
 
 def test_rounding_between_passes_is_no_difference(net, kit):
     factors = iter([1.0, 1 + 1e-13, 1 - 1e-13])
-    H = slq_torch.hessian(net, lambda m, b: kit.mean_loss(m, b) * next(factors), kit.samples(4))
+    H = slq_torch.hessian(net, lambda m, b: kit.mean_loss(m, b) * next(factors), kit.samples(4), strategy="graph")
 
     products(H, 3)
 
 
 def test_a_loss_in_low_precision_may_differ_by_its_own_rounding(net, kit):
     factors = iter([1.0, 1.004])
-    H = slq_torch.hessian(net, lambda m, b: kit.mean_loss(m, b).bfloat16() * next(factors), kit.samples(4))
+    H = slq_torch.hessian(
+        net, lambda m, b: kit.mean_loss(m, b).bfloat16() * next(factors), kit.samples(4), strategy="graph"
+    )
 
     products(H, 2)
 
@@ -189,7 +191,7 @@ def test_a_failed_first_product_does_not_spoil_the_next(net, kit):
             raise OSError
         return kit.mean_loss(model, batch)
 
-    H = slq_torch.hessian(net, loss, kit.samples(4))
+    H = slq_torch.hessian(net, loss, kit.samples(4), strategy="graph")
     with pytest.raises(OSError) as caught:  # noqa: PT011 - raised above
         products(H, 1)
 
