@@ -138,7 +138,7 @@ def local_density(
     damping: Damping = "jackson",
     terminator: bool = False,
 ) -> Density:
-    """Return the local density of states of chosen start vectors: eigenvalues weighted by ``|u . v|**2``.
+    """Return the local density of states of chosen start vectors: eigenvalues weighted by ``(u^T v)**2``.
 
     Nothing is random here: the band tells what the steps leave open, by the change since three quarters of them. With
     unit vectors of sites, orbitals or nodes as start vectors it is the density that these see; with all n unit vectors
