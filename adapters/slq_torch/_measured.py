@@ -43,7 +43,7 @@ class Clock:
 class Trials:
     """What was measured and decided, by strategy and number of columns."""
 
-    __slots__ = ("_traced", "batches", "choices", "disagreement", "reasons", "reference", "seconds")
+    __slots__ = ("_traced", "_vmapped", "batches", "choices", "disagreement", "reasons", "reference", "seconds")
 
     def __init__(self) -> None:
         self.reference: Any = "graph"  # the name of what the others are held against
@@ -52,6 +52,7 @@ class Trials:
         self.disagreement: dict[str, float] = {}
         self.reasons: dict[str, str] = {}
         self.batches, self._traced = 1, False
+        self._vmapped: set[str] = set()
 
     def begin(self, name: str, width: int, seconds: float) -> None:
         """Choose the first way, that the others have to beat."""
@@ -106,7 +107,7 @@ class Trials:
         if way.functional and name != "linearize" and best < _SHARE_OF_START * _START:
             self.reasons[name] = _SHORT
             return
-        limit = _WORTH * best if way.vmapped and self.choices[width] == self.reference else best
+        limit = _WORTH * best if way.vmapped and self.choices[width] not in self._vmapped else best
         try:
             # A first call pays for a start, so a slow one gets a second chance.
             seconds = float("inf")
@@ -121,6 +122,8 @@ class Trials:
             return
         self.reasons.pop(name, None)
         self.seconds.setdefault(name, {})[width] = seconds
+        if way.vmapped:
+            self._vmapped.add(name)
         if self.agrees(name, other, expected, allowed) and seconds <= limit:
             self.choices[width] = name
 

@@ -12,10 +12,10 @@ from torch import nn
 import slq
 
 
-def spoil(monkeypatch, name, change):
-    """Change what one strategy gives."""
+def spoil(monkeypatch, names, change):
+    """Change what strategies give."""
     ways = _ways.SecondDerivatives().ways()
-    spoilt = tuple(dataclasses.replace(w, multiply=change(w.multiply)) if w.name == name else w for w in ways)
+    spoilt = tuple(dataclasses.replace(w, multiply=change(w.multiply)) if w.name in names else w for w in ways)
     monkeypatch.setattr(_ways.SecondDerivatives, "ways", lambda self: spoilt)
 
 
@@ -23,7 +23,7 @@ def spoil(monkeypatch, name, change):
 def test_the_choice_is_made_once_for_each_width(worth, chosen, net, kit, monkeypatch):
     monkeypatch.setattr(_measured, "_WORTH", worth)
     monkeypatch.setattr(_measured, "_HOPELESS", 1e9)
-    spoil(monkeypatch, "forward-over-reverse", lambda right: lambda *a: right(*a) * 1.001)
+    spoil(monkeypatch, {"fused", "forward-over-reverse"}, lambda right: lambda *a: right(*a) * 1.001)
     H = slq_torch.hessian(net, kit.mean_loss, [kit.samples(7), kit.samples(3, seed=2)])
     X = torch.eye(H.shape[0], dtype=H.dtype)
     first, second = H.matmat(X[:, :3]), H.matmat(X[:, :3])
@@ -37,7 +37,7 @@ def test_the_choice_is_made_once_for_each_width(worth, chosen, net, kit, monkeyp
 
 def test_a_way_that_disagrees_is_not_used(net, kit, monkeypatch):
     monkeypatch.setattr(_measured, "_WORTH", 1e9)
-    spoil(monkeypatch, "graph-vmap", lambda right: lambda *a: right(*a) * 1.001)
+    spoil(monkeypatch, {"graph-vmap"}, lambda right: lambda *a: right(*a) * 1.001)
     H = slq_torch.hessian(net, kit.mean_loss, kit.samples(7))
     A = kit.matrix(H)
 
@@ -60,7 +60,7 @@ def test_running_out_of_memory_halves_the_chunk_and_ends_at_the_graph(net, kit, 
 
         return multiply
 
-    spoil(monkeypatch, "graph-vmap", hungry)
+    spoil(monkeypatch, {"graph-vmap"}, hungry)
     H = slq_torch.hessian(net, kit.mean_loss, batch, strategy="graph-vmap")
     X = kit.block(H.shape[0], 8)
     kit.assert_close(H.matmat(X), kit.dense(net, kit.mean_loss, batch) @ X)
@@ -81,7 +81,7 @@ def test_running_out_of_memory_lets_go_of_held_graphs_first(net, kit, monkeypatc
 
         return multiply
 
-    spoil(monkeypatch, "graph", hungry)
+    spoil(monkeypatch, {"graph"}, hungry)
     H = slq_torch.hessian(net, kit.mean_loss, kit.samples(7), strategy="graph")
     v = kit.block(H.shape[0], 1)
     first = H.matmat(v)
@@ -222,7 +222,7 @@ def test_an_operation_that_vmap_cannot_take_goes_by_columns(kit):
     H = slq_torch.hessian(model, lambda m, x: (Number.apply(m["w"]) * x).sum(), torch.ones(2))
 
     kit.assert_close(kit.matrix(H), torch.diag(torch.tensor([6.0, 12.0], dtype=torch.float64)))
-    assert H.engine.strategies == {2: "graph"}
+    assert H.engine.strategies[2] in ("graph", "fused")  # whichever was faster: both go by columns
     assert "torch refused" in H.engine.reasons["graph-vmap"]
 
 
