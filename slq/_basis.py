@@ -37,11 +37,14 @@ class Storage:
         Keep them in temporary files there instead of in memory.
     most : int, optional
         How many there will be at most, so that no room is taken for more.
+    sparing : bool, default False
+        Project only where orthogonality would be lost beyond sqrt(eps), if they are kept as they are.
     """
 
     precision: Precision | None = None
     folder: Path | None = None
     most: int | None = None
+    sparing: bool = False
 
     def name(self, dtype: Any) -> str:
         """Return the precision in which vectors of a dtype are kept."""

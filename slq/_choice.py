@@ -118,7 +118,7 @@ def choose(
     fitting += [pair for pair in shares[-1:] if free >= vectors_of(wanted, pair[1])]
     on_disk = reorth == "full" and not fitting and scratch is not None
     precision, share = (fitting or shares[-1:])[0]
-    storage = Storage(precision, scratch if on_disk else None, steps)
+    storage = Storage(precision, scratch if on_disk else None, steps, sparing=True)
     policy: Reorth = "none" if reorth == "none" or (reorth == "auto" and not fitting) else "full"
     held = 0.0 if on_disk or policy == "none" else share
     width = max(1, min(begin, at_once, int(free // vectors_of(wanted, held))))

@@ -48,7 +48,7 @@ class Fused:
     __slots__ = ("_beta", "_inverse", "_new", "_old", "_old_inverse", "_passes", "_references", "_scale", "_sums")
 
     orthogonal = False
-    kept, drift, projected = 0, 0.0, (0, 0.0)  # there are no projections
+    kept, drift, projected = 0, 0.0, (0, 0.0, 0.0)  # there are no projections
 
     def __init__(
         self,

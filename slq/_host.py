@@ -21,6 +21,7 @@ from slq._arrays import Array, Floats
 from slq._basis import Storage
 from slq._host_basis import HostBasis
 from slq._krylov import PAIRS, asymmetry_of
+from slq._loss import Loss
 from slq._sweeps import Rows, sweeps_for
 
 # What a sweep may remove, as a share of what it leaves, both squared, without another one: its own errors are then a
@@ -49,7 +50,19 @@ class HostKrylov:
         Whether `start` may be overwritten.
     """
 
-    __slots__ = ("_basis", "_beta", "_coarse", "_drift", "_references", "_rows", "_scale", "_steps", "_sweeps", "_xp")
+    __slots__ = (
+        "_basis",
+        "_beta",
+        "_coarse",
+        "_drift",
+        "_loss",
+        "_references",
+        "_rows",
+        "_scale",
+        "_steps",
+        "_sweeps",
+        "_xp",
+    )
 
     def __init__(
         self,
@@ -66,6 +79,8 @@ class HostKrylov:
         self._sweeps = sweeps_for(numbers)
         self._basis = None if storage is None else HostBasis(storage, self._sweeps)
         self._coarse = storage is not None and storage.name(rows.dtype) != rows.dtype.name
+        sparing = storage is not None and storage.sparing and not self._coarse
+        self._loss = Loss(len(rows), float(np.finfo(rows.dtype).eps)) if sparing else None
         # The vectors before the newest, the newest, and two in the making.
         empty = [np.empty(rows.shape, rows.dtype) for _ in range(1 if storage is None else 2)]
         self._rows = [np.zeros(rows.shape, rows.dtype), rows if usable else rows.copy(order="C"), *empty]
@@ -88,9 +103,12 @@ class HostKrylov:
         return float(np.sqrt(self._drift.max(initial=0.0))) / self._scale
 
     @property
-    def projected(self) -> tuple[int, float]:
-        """Bytes that projections have read, and seconds that they took."""
-        return (0, 0.0) if self._basis is None else (self._basis.bytes_read, self._basis.seconds)
+    def projected(self) -> tuple[int, float, float]:
+        """Bytes that projections have read, seconds that they took, and the share of steps that needed them."""
+        basis = self._basis
+        if basis is None:
+            return 0, 0.0, 0.0
+        return basis.bytes_read, basis.seconds, 1.0 if self._loss is None else self._loss.share
 
     def pair(self) -> tuple[Array, Array, Array]:
         """Return the newest vectors, those before, and what couples them: all that a recurrence goes on from."""
@@ -101,13 +119,16 @@ class HostKrylov:
         numbers = np.stack([self._beta, self._drift])
         previous, current = self._rows[:2]
         constants = np.array([self._scale, self._steps])
-        return {"previous": previous, "current": current, "numbers": numbers, "constants": constants}
+        own = {"previous": previous, "current": current, "numbers": numbers, "constants": constants}
+        return own if self._loss is None else own | self._loss.state()
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]], stored: Iterable[Rows]) -> None:
         """Go on from what `state` gave, and past vectors as `stored` gives them."""
         self._rows[:2] = state["previous"], state["current"]
         self._beta, self._drift = state["numbers"]
         self._scale, self._steps = float(state["constants"][0]), int(state["constants"][1])
+        if self._loss is not None:
+            self._loss.restore(state)
         if self._basis is not None:
             for rows in stored:
                 self._basis.restore(rows)
@@ -146,9 +167,12 @@ class HostKrylov:
         terms = self._sweeps.three_terms
         alpha = terms(images, older, q, np.stack([self._beta, np.zeros_like(self._beta)]), w)[1]
         back, own, squares = terms(images, older, q, np.stack([self._beta, alpha]), w)
-        if self._basis is not None:
+        due = self._loss is None or self._loss.grows(alpha, np.sqrt(squares), np.stack([back, own]))
+        if self._basis is not None and due:
             for sweep in range(2):
                 removed = self._basis.project_out(w)
+                if self._loss is not None and sweep == 0 and removed is not None:
+                    self._loss.cleared(np.sqrt(removed / np.where(squares > 0, squares, 1.0)))
                 taken = back**2 + (0.0 if removed is None else removed)
                 self._drift += taken * self._coarse
                 alpha, removed = alpha + own, taken + own**2
@@ -160,8 +184,8 @@ class HostKrylov:
             if self._coarse and np.any(back**2 + own**2 > (_LEFT * np.finfo(w.dtype).eps) ** 2 * squares):
                 alpha, squares = alpha + own, terms(w, older, q, np.stack([back, own]), spare[0])[2]
                 w, spare = spare[0], [w]
-            if self._steps > 0:
-                self._basis.append(older)
+        if self._basis is not None and self._steps > 0:
+            self._basis.append(older)
         beta = np.sqrt(squares)
         columns = [alpha[:, None], beta[:, None]]
         if self._references is not None:
@@ -176,6 +200,8 @@ class HostKrylov:
         """Drop all probes but those at the given positions."""
         self._rows = [rows[which] for rows in self._rows]
         self._beta, self._drift = self._beta[which], self._drift[which]
+        if self._loss is not None:
+            self._loss.keep(which)
         if self._basis is not None:
             self._basis.keep(which)
 
@@ -190,7 +216,7 @@ class HostKrylov:
 
     def drop_basis(self) -> None:
         """Free the past vectors."""
-        self._basis, self._rows = None, self._rows[:3]
+        self._basis, self._loss, self._rows = None, None, self._rows[:3]
 
     @np.errstate(over="ignore", invalid="ignore")
     def asymmetry(self, images: Rows) -> float:

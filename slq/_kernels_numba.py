@@ -25,12 +25,16 @@ LANES = 16
 # So many entries ahead, rows of x are asked for: random columns otherwise wait for memory one by one.
 _AHEAD = 16
 
-_compiled = numba.njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
+# Numbers of rows and entries are unsigned where arrays are read: signed ones are tested for being negative each time.
+_at = numba.uint64
+_compiled = numba.njit(nogil=True, cache=True, boundscheck=False, error_model="numpy", fastmath={"contract"})
 
 
 @cache
 def csr_product(width: int, scattered: bool) -> Kernel:
     """Return the first pass for a CSR matrix; `scattered` columns are fetched ahead."""
+    if width == 1:
+        return _csr_product_of_one
 
     @_compiled
     def kernel(
@@ -45,14 +49,38 @@ def csr_product(width: int, scattered: bool) -> Kernel:
                 image = nothing
                 for p in range(indptr[i], indptr[i + 1]):
                     if scattered:
-                        prefetch(x, indices[min(p + _AHEAD, end)])
-                    image = add_product(image, data[p], load(x, indices[p], nothing))
+                        prefetch(x, indices[_at(min(p + _AHEAD, end))])
+                    image = add_product(image, data[_at(p)], load(x, indices[_at(p)], nothing))
                 image = add_product(times(scale, image), back, load(w, i, nothing))
                 store(w, i, image)
                 total = add_product(total, widened(image), widened(load(x, i, nothing)))
             store(sums, block, total)
 
     return kernel
+
+
+@_compiled
+def _csr_product_of_one(
+    first: int, last: int, data: Any, indices: Any, indptr: Any, x: Any, w: Any, factors: Any, sums: Any
+) -> None:
+    """Make the first pass for a single vector; two sums in turn halve the chain of additions."""
+    scale, back = factors[0, 0], factors[1, 0]
+    for block in range(first, last):
+        begin, total = block * BLOCK, 0.0
+        p = indptr[begin]
+        for i in range(begin, min(begin + BLOCK, x.shape[0])):
+            end, even, odd = indptr[_at(i + 1)], x.dtype.type(0), x.dtype.type(0)
+            while p + 1 < end:
+                even += data[_at(p)] * x[_at(indices[_at(p)]), 0]
+                odd += data[_at(p + 1)] * x[_at(indices[_at(p + 1)]), 0]
+                p += 2
+            if p < end:
+                even += data[_at(p)] * x[_at(indices[_at(p)]), 0]
+                p += 1
+            image = scale * (even + odd) + back * w[_at(i), 0]
+            w[_at(i), 0] = image
+            total += numba.float64(image) * numba.float64(x[_at(i), 0])
+        sums[block, 0] = total
 
 
 # A function of the module, not of the closure: compiled code is found again only if what the closure holds is plain.

@@ -190,8 +190,8 @@ class LanczosRun:
         )
 
     @property
-    def projected(self) -> tuple[int, float]:
-        """Bytes that projections have read, and seconds that they took, where the host can see that."""
+    def projected(self) -> tuple[int, float, float]:
+        """Bytes that projections have read, seconds that they took, where the host sees it, and share of steps."""
         return self._krylov.projected
 
     def advance(self, steps: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from slq import _arrays
 from slq._choice import Choice
 from slq._lanczos import Reorth
+from slq._loss import LEAST_SHARE
 
 # Projections may take this many seconds in all, or this many times the products' time, before they are given up: what
 # they buy is that every claim is certain.
@@ -48,14 +49,20 @@ class Projections:
         """Return the bytes that so many stored vectors take."""
         return float(probes * steps * self.n * _arrays.itemsize(self.precision))
 
-    def seconds(self, probes: int, steps: int, measured: tuple[int, float] = (0, 0.0)) -> float:
-        """Predict the time of all projections; `measured` are bytes read so far, and seconds that it took."""
+    def seconds(self, probes: int, steps: int, measured: tuple[int, float, float] | None = None) -> float:
+        """Predict the time of all projections; `measured` are bytes read so far, seconds, and the share of steps."""
+        bytes_read, seconds, share = measured or (0, 0.0, LEAST_SHARE if self._sparing else 1.0)
         usual = _HOST_SPEED if self.choice.storage.folder is None else _FILE_SPEED
         speed = usual if self.on_host else _DEVICE_SPEED
-        if measured[0] >= _ENOUGH and measured[1] > 0:
-            speed = measured[0] / measured[1]
-        sweeps = 1 if self.on_host else 2
+        if bytes_read >= _ENOUGH and seconds > 0:
+            speed = bytes_read / seconds
+        sweeps = share if self.on_host else 2
         return sweeps * self.size(probes, steps) * steps / speed  # a sweep reads twice what is there, half on average
+
+    @property
+    def _sparing(self) -> bool:
+        """Whether vectors are projected only where they would lose their orthogonality."""
+        return self.on_host and self.choice.storage.sparing and self.precision == _arrays.dtype_name(self.dtype)
 
     def told(self, reorth: Reorth, given_up: str, probes: int, steps: int) -> str:
         """Say how orthogonal the vectors of a run were kept, and why."""
@@ -67,7 +74,8 @@ class Projections:
             room = self.choice.room * self.n * _arrays.itemsize(self.dtype)
             return f"not kept orthogonal: they would not fit into {room / 1e9:.3g} GB even in {self.precision}"
         place = "memory" if self.choice.storage.folder is None else f"files in {self.choice.storage.folder}"
-        return f"orthogonal; kept in {self.precision}, {self.size(probes, steps) / 1e9:.2g} GB in {place}"
+        how = "orthogonal to sqrt(eps)" if self._sparing else "orthogonal"
+        return f"{how}; kept in {self.precision}, {self.size(probes, steps) / 1e9:.2g} GB in {place}"
 
 
 def too_slow(projections: float, products: float, *, patience: float = 1.0) -> bool:

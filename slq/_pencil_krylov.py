@@ -40,7 +40,7 @@ class PencilKrylov:
 
     __slots__ = ("_A", "_B", "_beta", "_dual", "_older", "_past", "_references", "_root", "_scale", "_solve", "_v")
 
-    drift, projected = 0.0, (0, 0.0)
+    drift, projected = 0.0, (0, 0.0, 1.0)
 
     def __init__(
         self,

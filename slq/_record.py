@@ -7,7 +7,7 @@ the Krylov vectors come back, bit for bit. Nothing is known of files here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,12 +54,16 @@ class Record:
 
     def restore(self, krylov: Any, active: npt.NDArray[np.intp]) -> None:
         """Bring a recurrence, begun from the same start vectors, to where the record ends; forget the vectors."""
-        own = krylov.state()
-        if {n: (x.shape, x.dtype) for n, x in own.items()} != {n: (x.shape, x.dtype) for n, x in self.state.items()}:
+        if _form(krylov.state()) != _form(self.state):
             msg = "its vectors are not those of this run"
             raise ValueError(msg)
         krylov.restore(self.state, () if self.stored is None else self.stored(active))
         self.state.clear()
+
+
+def _form(state: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
+    """Return names, dtypes and shapes but for a third axis, which grows with the steps."""
+    return {name: (x.dtype, x.shape[:2]) for name, x in state.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,9 +110,9 @@ class Runs:
         return self._open.product_seconds / max(self._open.steps - 1, 1) if self._open else 0.0
 
     @property
-    def projection_cost(self) -> tuple[int, float]:
+    def projection_cost(self) -> tuple[int, float, float]:
         """Bytes that projections of the open batch have read, and seconds that they took, as far as that is seen."""
-        return self._open.projected if self._open else (0, 0.0)
+        return self._open.projected if self._open else (0, 0.0, 1.0)
 
     @property
     def finished(self) -> bool:

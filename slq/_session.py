@@ -167,18 +167,27 @@ class Session:
                 break
             self.open(self.width)
         if allowed > 0:
-            if self.choice.automatic and runs.reorth == "full" and self._projections_too_slow():
-                self._deflate()  # while the vectors are there
-                self._given_up = f"not kept orthogonal after step {runs.steps}: {self._predicted()}"
-                if self._checkpoint is not None:
-                    self._given_up = str(self._checkpoint.known("given_up", self._given_up))
-                runs.stop_reorthogonalising()
+            if self.may_drop_basis and self._projections_too_slow():
+                self.drop_basis(self._predicted())
             if self._stops():
                 return False
         if runs.steps < target and not runs.finished:
             self.why_stopped = f"budget of {self._allowed} products reached"
             return False
         return True
+
+    @property
+    def may_drop_basis(self) -> bool:
+        """Whether vectors are kept orthogonal though nobody insists on it."""
+        return self.choice.automatic and self.runs.reorth == "full"
+
+    def drop_basis(self, why: str) -> None:
+        """Go on without keeping vectors orthogonal; claims are estimates from here on."""
+        self._deflate()  # while the vectors are there
+        self._given_up = f"not kept orthogonal after step {self.runs.steps}: {why}"
+        if self._checkpoint is not None:
+            self._given_up = str(self._checkpoint.known("given_up", self._given_up))
+        self.runs.stop_reorthogonalising()
 
     def open(self, count: int) -> None:
         """Start so many more probes together, or fewer where memory runs out."""

@@ -32,7 +32,11 @@ _FIRST, _FIRST_OF_LARGE = 4, 1
 # Share of the tolerance that the quadrature error may take: it falls geometrically with the steps, the scatter only
 # with the square root of the probes.
 _QUADRATURE_SHARE = 0.2
-_CHUNK = 8
+# Steps before the first look, and between looks while steps are few.
+_CHUNK, _SHORT_CHUNK = 8, 4
+# Where products have taken so many seconds, or vectors are as long as for a single probe, an estimate that meets the
+# tolerance is given so many times its steps to become certain, and then taken as it is.
+_CHEAP_SECONDS, _PATIENCE_FOR_PROOF = 1.0, 1.25
 # The intervals of two looks hold together when each takes half the risk.
 _RISK_PER_LOOK = 0.5
 # Before the scatter is known from so many probes, no more are run; then they grow by these factors between looks. A
@@ -109,18 +113,25 @@ def _spend(session: Session, goal: _Goal) -> str:
     if session.diagonalising_is_cheaper(session.width * _CHUNK):
         return session.diagonalise()
     runs.open(session.width)
+    unproved = np.inf
     while not runs.finished and runs.steps < most:
-        if not session.advance(min(most - runs.steps, max(_CHUNK, runs.steps // 4))):
+        chunk = _CHUNK if runs.steps == 0 else max(_SHORT_CHUNK, runs.steps // 4)
+        if not session.advance(min(most - runs.steps, chunk)):
             return session.why_stopped
-        wanted, now = _wanted(session, goal)
-        settled = now.error.quadrature <= _QUADRATURE_SHARE * goal.target(now)
+        wanted, settled = _looked_at(session, goal)
+        if not settled and session.may_drop_basis and _looked_at(session, goal, certified=False)[1]:
+            unproved = min(unproved, runs.steps)
+            costly = session.n >= ONE_PROBE or runs.steps * runs.product_seconds > _CHEAP_SECONDS
+            if costly and runs.steps >= _PATIENCE_FOR_PROOF * unproved:
+                session.drop_basis(f"the estimate met the tolerance at step {unproved}, its proof takes longer")
+                wanted, settled = _looked_at(session, goal)
         missing = (wanted - runs.probes) * runs.steps
         if session.diagonalising_is_cheaper(max(runs.products, missing if settled else 0)):
             return session.diagonalise()
         if settled and (wanted <= runs.probes or not session.resolving_is_cheaper(wanted)):
             break
     while True:
-        wanted, now = _wanted(session, goal)
+        wanted, _ = _looked_at(session, goal)
         if wanted <= runs.probes:
             return "tolerance met"
         if not np.isfinite(wanted):
@@ -131,17 +142,29 @@ def _spend(session: Session, goal: _Goal) -> str:
             return session.why_stopped
 
 
-def _wanted(session: Session, goal: _Goal) -> tuple[float, Estimate]:
-    """Return how many probes, with the one for the edges, bring the whole error down to the goal, and the estimate."""
+def _looked_at(session: Session, goal: _Goal, *, certified: bool = True) -> tuple[float, bool]:
+    """Return how many probes, with the one for the edges, reach the goal, and whether the steps are enough for it.
+
+    Without `certified`, proofs are not asked for.
+    """
     spectrum = session.partial()
+    if not certified:
+        spectrum = replace(spectrum, reorth="none")
     now, probes = goal.estimate(spectrum), spectrum.probes
+    wanted = _wanted(spectrum, goal, now)
+    return wanted, wanted <= probes or now.error.quadrature <= _QUADRATURE_SHARE * goal.target(now)
+
+
+def _wanted(spectrum: Spectrum, goal: _Goal, now: Estimate) -> float:
+    """Return how many probes, with the one for the edges, bring the whole error of the estimate down to the goal."""
+    probes = spectrum.probes
     # One probe cannot tell simple eigenvalues from multiple ones, which a few large values of f can hang on.
     least = 2.0 if spectrum.assumes_simple else 0.0
     left = goal.target(now) - now.error.quadrature - now.error.numeric
     if now.error.sampling == 0 and left >= 0:
-        return least, now
+        return least
     if left <= 0:
-        return np.inf, now
+        return np.inf
     ratio = (now.error.sampling / left) ** 2
     beside = int(signs_alone(spectrum))  # the sphere probe, where it does not count
-    return max(least, float(np.ceil(beside + (probes - beside) * ratio))), now
+    return max(least, float(np.ceil(beside + (probes - beside) * ratio)))

@@ -58,9 +58,9 @@ class Devices:
         return max(drifts)
 
     @property
-    def projected(self) -> tuple[int, float]:
+    def projected(self) -> tuple[int, float, float]:
         """Nothing: what a device does takes no time that could be seen here."""
-        return 0, 0.0
+        return 0, 0.0, 1.0
 
     def images(self, product: Callable[[Any], Any]) -> list[Any]:
         """Return A times the current vectors, as rows: one array per device."""

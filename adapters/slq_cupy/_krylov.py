@@ -70,9 +70,9 @@ class Krylov:
         return float(cupy.sqrt(cupy.max(self._drift))) / self._scale if self._coarse else 0.0
 
     @property
-    def projected(self) -> tuple[int, float]:
+    def projected(self) -> tuple[int, float, float]:
         """Nothing: what a device does takes no time that could be seen here."""
-        return 0, 0.0
+        return 0, 0.0, 1.0
 
     def images(self, product: Callable[[Any], Any]) -> Any:
         """Return A times the current vectors, as rows."""

@@ -37,7 +37,7 @@ class JaxKrylov:
     """Stands in for `slq._krylov.Krylov`; see there. Vectors are cut over the mesh of the operator's placement."""
 
     __slots__ = ("_alive", "_beta", "_blocks", "_placement", "_previous", "_references", "_scale", "_used", "current")
-    drift, projected = 0.0, (0, 0.0)  # nothing is kept coarsely; what a device does takes no time that shows here
+    drift, projected = 0.0, (0, 0.0, 1.0)  # nothing is kept coarsely; what a device does takes no time that shows here
 
     def __init__(self, placement: Placement, start: jax.Array, *, reorth: bool, references: Any = None) -> None:
         self._placement = placement
