@@ -16,6 +16,7 @@ from slq import _arrays
 from slq._arrays import Array
 from slq._entries import Traces, shifted_traces
 from slq._operators import Operator, as_operator, noise_of, require_one_home
+from slq._shards import Reduce
 
 # Sums of a few terms that do not cancel are this many times smaller than their parts together, or less.
 _FEW = 8.0
@@ -126,6 +127,16 @@ class Combination(Linear):
         return own and shifted_traces((factor * own[0], factor**2 * own[1]), self.shift, operator.n)
 
     @property
+    def rows(self) -> tuple[range, ...] | None:
+        """Which rows of vectors are here, where they are cut into shards."""
+        return self._first.rows
+
+    @property
+    def reduce(self) -> Reduce | None:
+        """What sums over ranks then."""
+        return None if self._first.shards.whole else self._first.reduce
+
+    @property
     def krylov(self) -> Any:
         """What makes the recurrence of a run, where the first term brings its own."""
         return self._first.krylov
@@ -145,9 +156,10 @@ class Combination(Linear):
 
     def _largest(self, block: Array) -> float:
         """Return the largest number in a block of the first product, zero in later ones."""
-        if self._cancelled or 0 in block.shape:
+        if self._cancelled:
             return 0.0
-        return float(_arrays.to_host(self.xp.max(self.xp.abs(block))))
+        largest = 0.0 if 0 in block.shape else float(_arrays.to_host(self.xp.max(self.xp.abs(block))))
+        return float(self._first.shards.total(largest)[0])
 
     def __matmul__(self, X: Array, /) -> Array:
         return self.matmat(X[:, None])[:, 0] if X.ndim == 1 else self.matmat(X)
@@ -264,6 +276,9 @@ def _number(value: Any, name: str) -> float:
 def _require_alike(first: Combination, second: Combination) -> None:
     if first.shape != second.shape:
         msg = f"operators must have one shape to be added, got {first.shape} and {second.shape}."
+        raise ValueError(msg)
+    if first.rows != second.rows:
+        msg = f"operators must have the same rows here to be added, got {first.rows} and {second.rows}."
         raise ValueError(msg)
     require_one_home((first, second))
 

@@ -25,7 +25,7 @@ from slq._hermitian import joined, parts_of, real_form
 from slq._integrands import Function, Integrand, Name, integrand_of
 from slq._krylov import unit_rows
 from slq._lanczos import LanczosRun, Reorth
-from slq._operators import Operator
+from slq._operators import Operator, as_whole
 from slq._quadrature import eigen_tridiagonal
 from slq._tridiagonal import Tridiagonal
 
@@ -134,7 +134,7 @@ def apply(
     >>> slq.apply(A, np.ones(3), "sqrt").value
     array([1., 2., 3.])
     """
-    operator, integrand = real_form(A), integrand_of(f)
+    operator, integrand = real_form(as_whole(A)), integrand_of(f)
     b = parts_of("b", b, operator)
     _validate(rtol, steps, passes)
     rows, sizes = _unit_columns(operator, b)

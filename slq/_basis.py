@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from slq import _arrays
 from slq._arrays import Array
+from slq._shards import Shards, whole
 
 Precision = Literal["float64", "float32", "float16"]
 
@@ -64,15 +65,17 @@ class Basis:
     precision : str, optional
         Name of the dtype of the stored copies; that of the vectors by default. float16 holds sqrt(n) times them, so
         that entries of random vectors are neither too large nor too small for it.
+    shards : Shards, optional
+        Which rows of vectors are here, where not all are.
     """
 
-    __slots__ = ("_blocks", "_precision", "_used", "_xp")
+    __slots__ = ("_blocks", "_precision", "_shards", "_used", "_xp")
 
-    def __init__(self, xp: Any, precision: str | None = None) -> None:
+    def __init__(self, xp: Any, precision: str | None = None, shards: Shards | None = None) -> None:
         if precision is not None and not hasattr(xp, precision):
             msg = f"`basis` cannot be {precision!r}: {xp.__name__.split('.')[-1]} has no such dtype. Take 'float32'."
             raise ValueError(msg)
-        self._xp, self._precision = xp, precision
+        self._xp, self._precision, self._shards = xp, precision, shards
         self._blocks: list[Array] = []
         self._used = _BLOCK
 
@@ -88,7 +91,7 @@ class Basis:
             self._blocks.append(self._xp.empty(shape, dtype=dtype, device=_arrays.device_of(rows)))
             self._used = 0
         where = (slice(None), self._used, slice(None))
-        factor = factor_of(self._precision, rows.shape[1])
+        factor = self._factor(rows)
         stored = rows if factor == 1.0 else rows * factor
         self._blocks[-1] = _arrays.assign(self._blocks[-1], where, _arrays.cast(stored, dtype, self._xp))
         self._used += 1
@@ -99,10 +102,10 @@ class Basis:
         Returns the new rows and, per probe, the sum of squares of what was removed; None where nothing is stored.
         """
         xp, removed = self._xp, None
-        scale = factor_of(self._precision, rows.shape[1]) ** -2
+        scale, shards = self._factor(rows) ** -2, self._shards or whole(rows.shape[1])
         for block in self._filled():
             block = _arrays.cast(block, rows.dtype, xp)
-            coefficients = xp.matmul(block, rows[:, :, None])
+            coefficients = shards.reduce(xp.matmul(block, rows[:, :, None]))
             taken = coefficients if scale == 1.0 else coefficients * scale
             rows = rows - xp.matmul(xp.matrix_transpose(taken), block)[:, 0, :]
             squares = xp.sum(coefficients * taken, axis=(1, 2))
@@ -113,15 +116,18 @@ class Basis:
         """Return combinations of one probe's stored vectors as rows, from coefficients of shape (combinations, m)."""
         total, start = None, 0
         for block in self._filled():
-            stop, n = start + block.shape[1], block.shape[2]
+            stop = start + block.shape[1]
             kept = _arrays.cast(block[position, :, :], coefficients.dtype, self._xp)
-            part = self._xp.matmul(coefficients[:, start:stop] / factor_of(self._precision, n), kept)
+            part = self._xp.matmul(coefficients[:, start:stop] / self._factor(kept), kept)
             total, start = part if total is None else total + part, stop
         return total
 
     def keep(self, which: npt.NDArray[np.intp]) -> None:
         """Drop all probes but those at the given positions."""
         self._blocks = [pick(block, which, self._xp) for block in self._blocks]
+
+    def _factor(self, rows: Array) -> float:
+        return factor_of(self._precision, self._shards.n if self._shards else rows.shape[1])
 
     def _filled(self) -> list[Array]:
         if not self._blocks:

@@ -11,7 +11,7 @@ from math import prod
 from typing import Any
 
 from slq._arrays import Array
-from slq._operators import Operator, as_operator, noise_of, require_block, require_one_home
+from slq._operators import Operator, as_whole, noise_of, require_block, require_one_home
 
 
 def kron(*operators: Any) -> Operator:
@@ -163,7 +163,7 @@ def _image(part: Operator, X: Array) -> Array:
 
 def _parts(operators: tuple[Any, ...]) -> tuple[Operator, ...]:
     """Return all as operators that share a home."""
-    parts = tuple(as_operator(operator) for operator in operators)
+    parts = tuple(as_whole(operator) for operator in operators)
     if not parts:
         msg = "no operator was given. Pass one or more: kron(A, B)."
         raise ValueError(msg)

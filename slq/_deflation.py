@@ -10,9 +10,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from slq import _arrays
 from slq._arrays import Array
 from slq._operators import Operator
+from slq._shards import Shards
 
 _SWEEPS = 2
 
@@ -22,10 +25,21 @@ def orthonormal(vectors: Array, xp: Any) -> Array:
     return xp.linalg.qr(vectors.T)[0].T
 
 
-def project_out(rows: Array, vectors: Array, xp: Any) -> Array:
+def straightened(vectors: Array, xp: Any, shards: Shards) -> Array:
+    """Return orthonormal rows near the given ones, which nearly are, by Cholesky factors of their inner products."""
+    for _ in range(_SWEEPS):
+        gram = _arrays.to_host(shards.reduce(xp.matmul(vectors, vectors.T)))
+        factor = np.linalg.inv(np.linalg.cholesky(gram))
+        vectors = xp.matmul(
+            _arrays.from_host(factor, xp, dtype=vectors.dtype, device=_arrays.device_of(vectors)), vectors
+        )
+    return vectors
+
+
+def project_out(rows: Array, vectors: Array, xp: Any, shards: Shards) -> Array:
     """Remove from each row its components along orthonormal vectors, given as rows."""
     for _ in range(_SWEEPS):
-        rows = rows - xp.matmul(xp.matmul(rows, vectors.T), vectors)
+        rows = rows - xp.matmul(shards.reduce(xp.matmul(rows, vectors.T)), vectors)
     return rows
 
 
@@ -35,11 +49,11 @@ def projected(operator: Operator, vectors: Array, filling: float) -> Operator:
     The filling keeps the projected directions, which rounding lets in after many steps, inside the spectrum: at zero
     they would be a false eigenvalue of a positive definite A.
     """
-    xp = operator.xp
+    xp, shards = operator.xp, operator.shards
 
     def product(X: Array) -> Array:
-        inner = project_out(X.T, vectors, xp)
+        inner = project_out(X.T, vectors, xp, shards)
         image = _arrays.cast(operator.product(inner.T), X.dtype, xp)
-        return (project_out(image.T, vectors, xp) + filling * (X.T - inner)).T
+        return (project_out(image.T, vectors, xp, shards) + filling * (X.T - inner)).T
 
     return replace(operator, product=product)

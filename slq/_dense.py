@@ -88,8 +88,12 @@ def _folded(block: Floats, copies: int) -> npt.NDArray[Any]:
 
 
 def _product(operator: Operator, columns: Floats) -> tuple[npt.NDArray[Any], float]:
-    """Multiply a block from the host; return it on the host, and the rounding of its dtype."""
-    block = _arrays.from_host(columns, operator.xp, dtype=operator.dtype, device=operator.device)
+    """Multiply a block from the host, whole; return it on the host, whole, and the rounding of its dtype."""
+    shards = operator.shards
+    here = shards.numbers()
+    block = _arrays.from_host(columns[here], operator.xp, dtype=operator.dtype, device=operator.device)
     product = operator.product(block)
     require_block(product, block)
-    return _folded(_arrays.to_host(product), operator.copies), _arrays.epsilon(product.dtype)
+    image = np.zeros(columns.shape)
+    image[here] = _arrays.to_host(product)
+    return _folded(shards.reduce(image), operator.copies), _arrays.epsilon(product.dtype)

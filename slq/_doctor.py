@@ -120,7 +120,7 @@ def check(A: Any, /, *, rng: Seed = 0) -> Diagnosis:
     >>> bool(slq.check(np.array([[1.0, 5.0], [0.0, 2.0]])))
     False
     """
-    patient = _Patient(as_symmetric(A), _probes.seed_from(rng))
+    patient = _Patient(as_symmetric(A, shards=True), _probes.seed_from(rng))
     findings = [patient.output()]
     if findings[0].passed:
         findings += [patient.mutation(), patient.finite()]
@@ -136,7 +136,7 @@ class _Patient:
     """The operator under test, its test vectors u and v, and what was seen of it so far."""
 
     def __init__(self, operator: Operator, seed: int) -> None:
-        self.operator, self._seed = operator, seed
+        self.operator, self._seed, self._shards = operator, seed, operator.shards.checked()
         self._dtype = _arrays.working_dtype(operator.dtype, operator.xp)
         self._rounding = _arrays.epsilon(self._dtype)
         self._block = self._vectors(2)
@@ -163,14 +163,15 @@ class _Patient:
         """Test that the input comes back as it was."""
         before = _arrays.to_host(self._block).copy()
         self._multiply(self._block)
-        same = np.array_equal(before, _arrays.to_host(self._block))
+        (changed,) = self._shards.any(not np.array_equal(before, _arrays.to_host(self._block)))
+        same = not changed
         advice = "" if same else "The product writes into its argument: copy it first, or avoid in-place operations."
         self._block = self._vectors(2)
         return Finding("input kept", same, "unchanged" if same else "changed by the product", advice)
 
     def finite(self) -> Finding:
         """Test for NaN and Inf."""
-        bad = int(np.sum(~np.isfinite(self._image())))
+        bad = int(self._shards.total(np.sum(~np.isfinite(self._image())))[0])
         advice = (
             ""
             if bad == 0
@@ -181,7 +182,7 @@ class _Patient:
     def repeats(self) -> Finding:
         """Test that the same product comes out the same."""
         one, two = self._image(), self._image()
-        change = float(np.linalg.norm(one - two) / (np.linalg.norm(one) or 1.0))
+        change = self._ratio(one - two, one)
         return self._judge(
             "repeats",
             change,
@@ -195,7 +196,7 @@ class _Patient:
         combined = self._multiply(self.operator.xp.stack([2 * u - 3 * v, u], axis=1))
         image, whole = self._image(), _arrays.to_host(combined)[:, 0]
         parts = 2 * image[:, 0] - 3 * image[:, 1]
-        off = float(np.linalg.norm(whole - parts) / (np.linalg.norm(parts) or 1.0))
+        off = self._ratio(whole - parts, parts)
         return self._judge(
             "linear",
             off,
@@ -206,9 +207,9 @@ class _Patient:
     def symmetric(self) -> Finding:
         """Test u^T A v = v^T A u."""
         block, image = _arrays.to_host(self._block), self._image()
-        gram = block.T @ image
-        size = float(np.linalg.norm(image, axis=0).mean()) or 1.0
-        off = float(abs(gram[0, 1] - gram[1, 0]) * np.sqrt(self.operator.n) / size)
+        *gram, squares = self._shards.reduce(np.stack([*(block.T @ image), np.sum(image**2, axis=0)]))
+        size = float(np.sqrt(squares).mean()) or 1.0
+        off = float(abs(gram[0][1] - gram[1][0]) * np.sqrt(self.operator.n) / size)
         return self._judge(
             "symmetric",
             off,
@@ -225,13 +226,18 @@ class _Patient:
                 began = perf_counter()
                 _arrays.to_host(self._multiply(block)[:1, :])  # the copy waits for a GPU
                 times.append(perf_counter() - began)
-            self.seconds[width] = float(np.median(times[1:])) / width
+            self.seconds[width] = float(self._shards.mean(float(np.median(times[1:])))[0]) / width
 
     def _judge(self, name: str, off: float, advice: str) -> Finding:
         """Pass what is below the square root of a rounding, and let it raise the noise floor."""
         limit = max(self._rounding**_SUSPICIOUS, 4 * self.operator.noise)
         self.noise = max(self.noise, off)
         return Finding(name, off <= limit, f"relative difference {off:.1e}", "" if off <= limit else advice)
+
+    def _ratio(self, difference: Floats, whole: Floats) -> float:
+        """Return the norm of a difference relative to what it is one of."""
+        change, size = self._shards.total(np.sum(difference**2), np.sum(whole**2))
+        return float(np.sqrt(change / (size or 1.0)))
 
     def _image(self) -> Floats:
         return _arrays.to_host(self._multiply(self._block))
@@ -241,5 +247,5 @@ class _Patient:
         return self.operator.product(_arrays.cast(block, self.operator.dtype, self.operator.xp))
 
     def _vectors(self, width: int) -> Array:
-        rows = _probes.probes(self.operator.n, range(width), seed=self._seed)
+        rows = _probes.probes(self.operator.n, range(width), seed=self._seed, shards=self._shards)
         return _arrays.from_host(rows, self.operator.xp, dtype=self._dtype, device=self.operator.device).T

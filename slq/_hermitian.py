@@ -76,6 +76,7 @@ def real_form(H: Any, /) -> Operator:
         metadata={**operator.metadata, "kind": f"complex Hermitian {operator.metadata.get('kind', 'operator')}"},
         deflates=False,
         copies=2,
+        rows=operator.rows and tuple(range(2 * part.start, 2 * part.stop) for part in operator.rows),
     )
 
 

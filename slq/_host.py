@@ -22,6 +22,7 @@ from slq._basis import Storage
 from slq._host_basis import HostBasis
 from slq._krylov import PAIRS, asymmetry_of
 from slq._loss import Loss
+from slq._shards import Shards, whole
 from slq._sweeps import Rows, sweeps_for
 
 # What a sweep may remove, as a share of what it leaves, both squared, without another one: its own errors are then a
@@ -48,6 +49,8 @@ class HostKrylov:
         Vectors whose inner products with the Krylov vectors are recorded.
     owned : bool, default False
         Whether `start` may be overwritten.
+    shards : Shards, optional
+        Which rows of vectors are here, where not all are: n is that of the local rows then.
     """
 
     __slots__ = (
@@ -59,6 +62,7 @@ class HostKrylov:
         "_references",
         "_rows",
         "_scale",
+        "_shards",
         "_steps",
         "_sweeps",
         "_xp",
@@ -72,12 +76,14 @@ class HostKrylov:
         storage: Storage | None = None,
         references: Array | None = None,
         owned: bool = False,
+        shards: Shards | None = None,
     ) -> None:
         rows, self._xp, self._scale, self._steps = _arrays.host_view(start), xp, 1.0, 0
         usable = owned and rows.flags.c_contiguous and rows.flags.writeable
         numbers = rows.size * (_PASSED if storage is None else _PASSED_WITH_BASIS)
         self._sweeps = sweeps_for(numbers)
-        self._basis = None if storage is None else HostBasis(storage, self._sweeps)
+        self._shards = shards or whole(rows.shape[1])
+        self._basis = None if storage is None else HostBasis(storage, self._sweeps, self._shards)
         self._coarse = storage is not None and storage.name(rows.dtype) != rows.dtype.name
         sparing = storage is not None and storage.sparing and not self._coarse
         self._loss = Loss(len(rows), float(np.finfo(rows.dtype).eps)) if sparing else None
@@ -148,8 +154,9 @@ class HostKrylov:
         return images if self._scale == 1.0 else self.rescale(images, self._scale)
 
     def size(self, images: Rows) -> float:
-        """Return the largest absolute entry."""
-        return float(np.maximum(images.max(), -images.min()))
+        """Return the largest absolute entry; of several shards the sum of each one's, which is near enough."""
+        largest = np.maximum(images.max(), -images.min()) if images.size else 0.0
+        return float(self._shards.total(float(largest))[0])
 
     def rescale(self, images: Rows, factor: float) -> Rows:
         """Multiply these images and all that come by a factor."""
@@ -164,8 +171,13 @@ class HostKrylov:
         Returns an array of shape (k, 2 + r): alpha, beta, and the current vectors' inner products with the references.
         """
         older, q, w, *spare = self._rows
-        terms = self._sweeps.three_terms
-        alpha = terms(images, older, q, np.stack([self._beta, np.zeros_like(self._beta)]), w)[1]
+        first: list[Floats] = [
+            self._sweeps.three_terms(images, older, q, np.stack([self._beta, np.zeros_like(self._beta)]), w)[1]
+        ]
+        if self._references is not None:
+            first.extend(np.matmul(self._references, q.T))
+        alpha, *overlaps = self._shards.reduce(np.stack(first))
+        terms = self._terms
         back, own, squares = terms(images, older, q, np.stack([self._beta, alpha]), w)
         due = self._loss is None or self._loss.grows(alpha, np.sqrt(squares), np.stack([back, own]))
         if self._basis is not None and due:
@@ -187,14 +199,15 @@ class HostKrylov:
         if self._basis is not None and self._steps > 0:
             self._basis.append(older)
         beta = np.sqrt(squares)
-        columns = [alpha[:, None], beta[:, None]]
-        if self._references is not None:
-            columns.append(np.matmul(q, self._references.T))
         # Dividing by one instead of an exact zero; a tiny beta is caught on the host and its step cut off there.
         w /= np.where(beta > 0, beta, 1.0).astype(w.dtype)[:, None]
         self._beta, self._steps = beta, self._steps + 1
         self._rows = [q, w, older, *spare]
-        return np.concatenate(columns, axis=1)
+        return np.stack([alpha, beta, *overlaps], axis=1)
+
+    def _terms(self, x: Rows, older: Rows, newer: Rows, factors: Floats, out: Rows) -> Floats:
+        """Write the three terms of the rows that are here; return the sums of all."""
+        return np.asarray(self._shards.reduce(self._sweeps.three_terms(x, older, newer, factors, out)))
 
     def keep(self, which: npt.NDArray[np.intp]) -> None:
         """Drop all probes but those at the given positions."""
@@ -225,5 +238,6 @@ class HostKrylov:
         if k < 2:
             return 0.0
         gram = np.matmul(self._rows[1][:k], images[:k].T).astype(np.float64)
-        sizes = np.sqrt(np.sum(np.square(images[:k]), axis=1, dtype=np.float64))
-        return asymmetry_of(gram, sizes, images.shape[1])
+        squares = np.square(images[:k]).sum(axis=1, dtype=np.float64, keepdims=True)
+        found = self._shards.reduce(np.concatenate([gram, squares], axis=1))
+        return asymmetry_of(found[:, :-1], np.sqrt(found[:, -1]), self._shards.n)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from slq import _arrays
 from slq._arrays import Array, Floats
 from slq._basis import Basis, pick
+from slq._shards import Shards, whole
 
 # "Twice is enough"; to see whether once would be takes a copy to the host.
 _SWEEPS = 2
@@ -37,6 +38,8 @@ class Krylov:
         Name of the dtype that vectors before the newest two are rounded to; none by default.
     references : array, shape (r, n), optional
         Vectors whose inner products with the Krylov vectors are recorded.
+    shards : Shards, optional
+        Which rows of vectors are here, where not all are: n is that of the local rows then.
 
     Attributes
     ----------
@@ -53,19 +56,28 @@ class Krylov:
         "_previous",
         "_references",
         "_scale",
+        "_shards",
         "_steps",
         "_xp",
         "current",
     )
 
     def __init__(
-        self, start: Array, xp: Any, *, reorth: bool, precision: str | None = None, references: Array | None = None
+        self,
+        start: Array,
+        xp: Any,
+        *,
+        reorth: bool,
+        precision: str | None = None,
+        references: Array | None = None,
+        shards: Shards | None = None,
     ) -> None:
         device = _arrays.device_of(start)
         self._xp, self._references = xp, references
+        self._shards = shards or whole(start.shape[1])
         self._accumulator = _arrays.accumulator_dtype(xp, device)
         self._coarse = precision is not None and precision != _arrays.dtype_name(start.dtype)
-        self._basis = Basis(xp, precision if self._coarse else None) if reorth else None
+        self._basis = Basis(xp, precision if self._coarse else None, self._shards) if reorth else None
         self._scale, self._steps = 1.0, 0
         self.current, self._previous = start, xp.zeros_like(start)
         self._beta = xp.zeros((start.shape[0],), dtype=start.dtype, device=device)
@@ -110,8 +122,8 @@ class Krylov:
         return images if self._scale == 1.0 else images * self._scale
 
     def size(self, images: Array) -> float:
-        """Return the largest absolute entry."""
-        return float(self._xp.max(self._xp.abs(images)))
+        """Return the largest absolute entry; of several shards the sum of each one's, which is near enough."""
+        return float(self._shards.total(float(self._xp.max(self._xp.abs(images))) if 0 not in images.shape else 0.0)[0])
 
     def rescale(self, images: Array, factor: float) -> Array:
         """Multiply these images and all that come by a factor."""
@@ -128,13 +140,14 @@ class Krylov:
         xp, q, dtype = self._xp, self.current, self.current.dtype
         older = self._previous
         w = images - self._beta[:, None] * older
-        alpha = self._dot(w, q)
+        alpha = self._sums(self._dot(w, q))
         w = w - _arrays.cast(alpha, dtype, xp)[:, None] * q
         if self._basis is not None:
             for _ in range(_SWEEPS):
                 w, removed = self._basis.project_out(w)
                 # The newest two are kept in full and taken out to rounding, however coarse the others are.
-                back, own = (_arrays.cast(self._dot(w, x), dtype, xp) for x in (older, q))
+                taken = self._sums(xp.stack([self._dot(w, x) for x in (older, q)]))
+                back, own = (_arrays.cast(taken[i, :], dtype, xp) for i in (0, 1))
                 w = w - back[:, None] * older - own[:, None] * q
                 alpha = alpha + _arrays.cast(own, alpha.dtype, xp)
                 if self._coarse:
@@ -142,15 +155,16 @@ class Krylov:
             if self._steps > 0:
                 self._basis.append(older)
         self._steps += 1
-        beta = xp.sqrt(self._dot(w, w))
-        columns = [alpha[:, None], beta[:, None]]
+        sums = [self._dot(w, w)[:, None]]
         if self._references is not None:
-            columns.append(_arrays.cast(xp.matmul(q, self._references.T), alpha.dtype, xp))
+            sums.append(_arrays.cast(xp.matmul(q, self._references.T), alpha.dtype, xp))
+        summed = self._sums(xp.concat(sums, axis=1))
+        beta = xp.sqrt(summed[:, 0])
         self._beta = _arrays.cast(beta, dtype, xp)
         # Dividing by one instead of an exact zero; a tiny beta is caught on the host and its step cut off there.
         divisor = xp.where(self._beta > 0, self._beta, xp.ones_like(self._beta))
         self._previous, self.current = q, w / divisor[:, None]
-        return xp.concat(columns, axis=1)
+        return xp.concat([alpha[:, None], beta[:, None], summed[:, 1:]], axis=1)
 
     def keep(self, which: npt.NDArray[np.intp]) -> None:
         """Drop all probes but those at the given positions."""
@@ -169,12 +183,17 @@ class Krylov:
             return 0.0
         rows, images = self.current[:k, :], images[:k, :]
         gram = _arrays.cast(self._xp.matmul(rows, images.T), self._accumulator, self._xp)
-        sizes = self._xp.sqrt(self._dot(images, images))
-        found = _arrays.to_host(self._xp.concat([gram, sizes[:, None]], axis=1))
-        return asymmetry_of(found[:, :-1], found[:, -1], rows.shape[1])
+        squares = self._dot(images, images)
+        found = _arrays.to_host(self._sums(self._xp.concat([gram, squares[:, None]], axis=1)))
+        return asymmetry_of(found[:, :-1], np.sqrt(found[:, -1]), self._shards.n)
 
     def _dot(self, a: Array, b: Array) -> Array:
+        """Return inner products of the rows that are here."""
         return self._xp.sum(a * b, axis=-1, dtype=self._accumulator)
+
+    def _sums(self, parts: Array) -> Array:
+        """Return the sums over ranks of what each has for the rows that it holds."""
+        return self._shards.reduce(parts)
 
 
 def asymmetry_of(gram: Floats, sizes: Floats, n: int) -> float:
@@ -186,11 +205,13 @@ def asymmetry_of(gram: Floats, sizes: Floats, n: int) -> float:
     return float(np.sqrt(n * np.mean(difference**2)) / (sizes.mean() or 1.0))
 
 
-def unit_rows(rows: Array, xp: Any) -> Array:
+def unit_rows(rows: Array, xp: Any, shards: Shards | None = None) -> Array:
     """Return start vectors divided by their norms, which may lie near the ends of the dtype's range."""
-    largest = xp.max(xp.abs(rows), axis=-1)
+    shards = shards or whole(rows.shape[1])
+    largest = xp.max(xp.abs(rows), axis=-1) if rows.shape[1] else xp.sum(rows, axis=-1)
+    largest = shards.reduce(largest)  # of several shards at most so many times too large
     if not bool(xp.all((largest > 0) & xp.isfinite(largest))):
         msg = "`v` must have finite columns different from zero."
         raise ValueError(msg)
     rows = rows / largest[:, None]  # their squares can neither overflow nor all vanish
-    return rows / xp.sqrt(xp.sum(rows * rows, axis=-1))[:, None]
+    return rows / xp.sqrt(shards.reduce(xp.sum(rows * rows, axis=-1)))[:, None]

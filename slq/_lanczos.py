@@ -281,13 +281,13 @@ class LanczosRun:
 
     def _begin(self, start: Array, *, owned: bool) -> Krylov | HostKrylov | Fused:
         """Return the fastest recurrence for these vectors."""
-        xp, storage, references = self._xp, self._storage, self._references
+        xp, storage, references, shards = self._xp, self._storage, self._references, self._operator.shards
         precision = None if storage is None else storage.precision
         passes = self._passes(start.shape[0]) if storage is None else None
         if passes is not None:
             return Fused(passes, start, references=references, owned=owned)
         if self._operator.krylov is None and _arrays.host_view(start) is not None:
-            return HostKrylov(start, xp, storage=storage, references=references, owned=owned)
+            return HostKrylov(start, xp, storage=storage, references=references, owned=owned, shards=shards)
         if storage is not None and storage.folder is not None:
             msg = '`scratch` holds vectors of the host\'s memory only. Pass basis="float16" or reorth="none".'
             raise ValueError(msg)
@@ -297,7 +297,7 @@ class LanczosRun:
             )
             return made
         rows = _arrays.rows_of(start.T, xp)
-        return Krylov(rows, xp, reorth=storage is not None, precision=precision, references=references)
+        return Krylov(rows, xp, reorth=storage is not None, precision=precision, references=references, shards=shards)
 
     def _passes(self, width: int) -> Passes | None:
         """Return a fused step for so many probes, where the matrix has one and it pays."""

@@ -67,9 +67,11 @@ def open_session(
     operator = real_form(A)
     vectors = dtype_of_vectors(operator, dtype)
     on_host = _arrays.host_view(operator.xp.zeros(1, dtype=vectors, device=operator.device)) is not None
-    seed, saved = _probes.seed_from(rng), None
+    shards, seed, saved = operator.shards.checked(), _probes.seed_from(rng), None
+    if not shards.whole:
+        seed = shards.mixed(seed) if rng is None else shards.same("rng", seed)
     free = _arrays.free_memory(operator.xp, operator.device) / 2 if memory is None else memory
-    room = int(free // (operator.n * _arrays.itemsize(vectors)))
+    room = int(shards.total(free)[0] // (operator.n * _arrays.itemsize(vectors)))
     with ExitStack() as stack:
         if checkpoint is not None:
             options = {
@@ -90,7 +92,7 @@ def open_session(
             first=first,
             reorth=reorth,
             precisions=precisions(basis, vectors, operator.xp),
-            scratch=Path(scratch or tempfile.gettempdir()) if on_host else None,
+            scratch=Path(scratch or tempfile.gettempdir()) if on_host and shards.whole else None,
             itemsize=_arrays.itemsize(vectors),
             batch=batch,
             deflate=deflate if operator.deflates else "none",

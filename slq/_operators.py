@@ -22,6 +22,7 @@ from slq._entries import Traces, dense_traces
 from slq._errors import RunError
 from slq._kernels import Product
 from slq._kernels_numpy import Rows
+from slq._shards import Reduce, Shards, own
 from slq._triangles import require_two_triangles
 
 Multiply = Callable[[Array], Array]
@@ -41,6 +42,10 @@ class SymmetricOperator(Protocol):
     likes blocks in), `noise` (relative error of one product), `metadata` (JSON-able facts), `krylov` (makes a
     recurrence of its own, as for `Operator`), `traces` (the two floats tr A and tr A^2, where they are known exactly,
     or None: asked for once in a run, they save probes for every other trace).
+
+    With `reduce` and `rows` vectors are cut into shards, one on each of several ranks that run the same program:
+    `shape` stays (n, n), blocks have the rows of `rows` only, a range or a tuple of ascending ones, and `reduce` sums a
+    small array, of NumPy or of the operator's library, over ranks. Then `noise` and `traces` must be the same on all.
     """
 
     @property
@@ -96,6 +101,10 @@ class Operator:
         How often every eigenvalue occurs that counts once: 2 for the real form of a complex Hermitian matrix.
     source : object
         What was wrapped; its `noise` and `metadata` are read again after the run, when it may know more.
+    reduce : callable
+        Sums a small array over ranks, where vectors are cut into shards; itself by default.
+    rows : tuple of range, optional
+        The numbers of the rows that blocks have here then; all by default.
     """
 
     n: int
@@ -111,6 +120,13 @@ class Operator:
     source: Any = field(default=None, repr=False, compare=False)
     deflates: bool = True
     copies: int = 1
+    reduce: Reduce = field(default=own, repr=False, compare=False)
+    rows: tuple[range, ...] | None = None
+
+    @property
+    def shards(self) -> Shards:
+        """Which rows of vectors are here."""
+        return Shards(self.n, (range(self.n),) if self.rows is None else self.rows, self.reduce)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -192,9 +208,21 @@ def as_operator(obj: Any, /, *, n: int | None = None, like: Array | None = None,
     raise TypeError(msg)
 
 
-def as_symmetric(obj: Any, /) -> Operator:
-    """Return `obj` as a real symmetric operator, for what takes no complex Hermitian one."""
+def as_whole(obj: Any, /) -> Operator:
+    """Return `obj` as an operator whose vectors are whole, for what does not work on shards."""
     operator = as_operator(obj)
+    if not operator.shards.whole:
+        msg = (
+            "vectors of `A` are cut into shards over several ranks, and this function takes whole ones; slq.spectrum, "
+            "all that is asked of a spectrum, slq.lanczos and slq.check take shards."
+        )
+        raise TypeError(msg)
+    return operator
+
+
+def as_symmetric(obj: Any, /, *, shards: bool = False) -> Operator:
+    """Return `obj` as a real symmetric operator, for what takes no complex one; on shards where they may be."""
+    operator = as_operator(obj) if shards else as_whole(obj)
     if _arrays.is_complex(operator.dtype):
         msg = (
             f"`A` has dtype {_arrays.dtype_name(operator.dtype)}, and this function takes real symmetric operators; "
@@ -307,7 +335,20 @@ def _from_object(obj: Any, like: Array | None) -> Operator:
         getattr(obj, "krylov", None),
         product.source.traces if isinstance(product, Product) else partial(getattr, obj, "traces", None),
         obj,
+        **_shards_of(obj, n),
     )
+
+
+def _shards_of(obj: Any, n: int) -> dict[str, Any]:
+    """Return how the vectors of an operator are cut, where they are."""
+    reduce = getattr(obj, "reduce", None)
+    if reduce is None:
+        return {}
+    rows = getattr(obj, "rows", None)
+    if rows is None:
+        msg = "an operator with `reduce` needs `rows`: which of the n rows its blocks have here, as a tuple of ranges."
+        raise TypeError(msg)
+    return {"reduce": reduce, "rows": (rows,) if isinstance(rows, range) else tuple(rows)}
 
 
 def _from_callable(function: Multiply, n: int | None, like: Array, block: bool) -> Operator:

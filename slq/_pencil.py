@@ -20,15 +20,7 @@ import numpy as np
 from slq import _arrays
 from slq._apply import apply
 from slq._arrays import Array
-from slq._operators import (
-    Operator,
-    as_operator,
-    as_symmetric,
-    noise_of,
-    require_block,
-    require_one_home,
-    unknown_traces,
-)
+from slq._operators import Operator, as_symmetric, as_whole, noise_of, require_block, require_one_home, unknown_traces
 from slq._pencil_krylov import PencilKrylov
 from slq._probes import probes
 
@@ -99,7 +91,7 @@ def pencil(
         msg = "give either `solve_B`, with B, or `factor`, a pair of callables that multiply blocks by L^-1 and L^-T."
         raise ValueError(msg)
     if factor is not None:
-        return _by_factor(as_operator(A), *factor)
+        return _by_factor(as_whole(A), *factor)
     if B is None or solve_B is None:
         msg = "`B` is missing: with `solve_B` products with B are needed too, for the law of the start vectors."
         raise ValueError(msg)

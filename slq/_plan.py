@@ -189,7 +189,7 @@ def _all_columns(session: Session, begun: int, products: int) -> int:
 
 def _sample(operator: Operator) -> tuple[float, float]:
     """Make two steps of one probe: seconds per column, and the distance of the two nodes in standard deviations."""
-    v = _probes.probe(operator.n, seed=0, index=0)
+    v = _probes.probe(operator.n, seed=0, index=0, shards=operator.shards)
     start = _arrays.from_host(
         v, operator.xp, dtype=_arrays.working_dtype(operator.dtype, operator.xp), device=operator.device
     )
@@ -201,7 +201,8 @@ def _sample(operator: Operator) -> tuple[float, float]:
     rule = gauss(run.tridiagonal())
     nodes, weights = rule.nodes[0], rule.weights[0]
     spread = float(np.sqrt(np.average((nodes - np.average(nodes, weights=weights)) ** 2, weights=weights)))
-    return seconds, float(nodes[-1] - nodes[0]) / spread if spread > 0 else 2.0
+    (seconds,) = operator.shards.mean(seconds)
+    return float(seconds), float(nodes[-1] - nodes[0]) / spread if spread > 0 else 2.0
 
 
 def _scheduled(scatter: float, probes: int, tol: float, *, heavy: bool) -> int:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from slq import _arrays, _probes
 from slq._arrays import Array, Floats
 from slq._basis import Storage
-from slq._deflation import orthonormal, project_out, projected
+from slq._deflation import project_out, projected, straightened
 from slq._krylov import unit_rows
 from slq._lanczos import LanczosRun, Reorth
 from slq._operators import Operator
@@ -132,8 +132,9 @@ class Runs:
         first, record = self.probes, self._recorded(count)
         operator, start = self._operator, self.starts(range(first, first + count))
         if self._vectors is not None:
+            xp, shards = operator.xp, operator.shards
             operator = projected(operator, self._vectors, self._filling)
-            start = unit_rows(project_out(start, self._vectors, operator.xp), operator.xp)
+            start = unit_rows(project_out(start, self._vectors, xp, shards), xp, shards)
         self._open = LanczosRun(
             operator,
             start,
@@ -203,7 +204,7 @@ class Runs:
             vectors = _arrays.from_host(known, xp, dtype=self._dtype, device=self._operator.device).T
         elif self._open is not None and not self._closed:
             combined = self._open.combine(0, coefficients)
-            vectors = None if combined is None else orthonormal(combined, xp)
+            vectors = None if combined is None else straightened(combined, xp, self._operator.shards)
         if vectors is not None:
             self._vectors = vectors
             self._filling = float(self._open.tridiagonal().alpha[0].mean()) if self._open else 0.0
@@ -293,11 +294,11 @@ class Runs:
 
     def starts(self, indices: range) -> Array:
         """Return the probes of the given numbers as rows."""
-        xp, dtype, n = self._operator.xp, self._dtype, self._operator.n
+        xp, dtype, n, shards = self._operator.xp, self._dtype, self._operator.n, self._operator.shards
         on_host = _arrays.is_numpy(xp)
         drawn = dtype if on_host else np.float64
-        rows = _probes.probes(n, indices, seed=self._seed, kind=self._kind, dtype=drawn)
+        rows = _probes.probes(n, indices, seed=self._seed, kind=self._kind, dtype=drawn, shards=shards)
         if 0 in indices and self._kind == "rademacher":
             # Signs can be orthogonal to an eigenvector; the edges are certified by one probe of the sphere.
-            rows[indices.index(0)] = _probes.probe(n, seed=self._seed, index=0, kind="sphere")
+            rows[indices.index(0)] = _probes.probe(n, seed=self._seed, index=0, kind="sphere", shards=shards)
         return rows if on_host else _arrays.from_host(rows, xp, dtype=dtype, device=self._operator.device)

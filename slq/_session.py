@@ -86,7 +86,7 @@ class Session:
         self._seed, self._kind, self._dtype, self._confidence = seed, kind, dtype, confidence
         self._callback, self._allowed = callback, sys.maxsize if max_products is None else int(max_products)
         on_host = _arrays.host_view(operator.xp.zeros(1, dtype=dtype, device=operator.device)) is not None
-        self.projections, self._given_up = Projections(choice, operator.n, dtype, on_host), ""
+        self.projections, self._given_up = Projections(choice, operator.shards.local, dtype, on_host), ""
         self._meter: NoMeter = meter() if show_progress else NoMeter()
         self._began = perf_counter() - (checkpoint.seconds if checkpoint else 0.0)
         self._deflated = np.zeros(0) if before is None else before.deflated
@@ -146,9 +146,11 @@ class Session:
         if file is None or run is None:
             return
         itemsize = _arrays.itemsize(self._dtype)
-        if not whole or file.asked or file.due(run.active, self.operator.n, itemsize, run.kept):
+        shards = self.operator.shards
+        due, asked = shards.any(file.due(run.active, shards.local, itemsize, run.kept), file.asked) if whole else (0, 0)
+        if not whole or due or asked:
             self._save()
-        if whole and file.asked:
+        if asked:
             raise Interrupted
 
     def _save(self) -> None:
@@ -320,11 +322,13 @@ class Session:
     def _stops(self) -> bool:
         """Report a finished chunk; True when the callback asks to stop."""
         self._meter.update(self.runs.products, self.runs.steps)
-        if self._callback is None or self.runs.replaying:
+        shards = self.operator.shards
+        if self.runs.replaying or (self._callback is None and shards.whole):
             return False
         self._stopped = True
         try:
-            self._stopped = self._callback(self.partial()) is True
+            asked = self._callback is not None and self._callback(self.partial()) is True
+            (self._stopped,) = shards.any(asked)
         finally:
             if self._stopped:
                 self._save()
@@ -419,7 +423,9 @@ class Session:
         """Predict the seconds of projections and of products by the next time that the steps of the open batch grow."""
         runs = self.runs
         steps = min(self.choice.steps, max(5 * runs.steps // 4, _USUAL_STEPS))
-        return self.projections.seconds(runs.width, steps, runs.projection_cost), steps * runs.product_seconds
+        projections = self.projections.seconds(runs.width, steps, runs.projection_cost)
+        projections, products = self.operator.shards.mean(projections, steps * runs.product_seconds)
+        return float(projections), float(products)
 
     def _projections_too_slow(self) -> bool:
         run = self.runs.current

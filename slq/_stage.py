@@ -83,11 +83,12 @@ def lanczos(
         msg = f"`v` must be an array of the operator's library, {xp.__name__.split('.')[-1]}, got {type(v).__name__}."
         raise TypeError(msg)
     columns = v[:, None] if v.ndim == 1 else v
-    if columns.ndim != 2 or columns.shape[0] != operator.n:
-        msg = f"`v` must have shape ({operator.n},) or ({operator.n}, k), got {tuple(v.shape)}."
+    length = operator.shards.local
+    if columns.ndim != 2 or columns.shape[0] != length:
+        msg = f"`v` must have shape ({length},) or ({length}, k), got {tuple(v.shape)}."
         raise ValueError(msg)
     rows = _arrays.cast(_arrays.rows_of(columns, xp), _arrays.working_dtype(operator.dtype, xp), xp)
     storage = Storage(basis, None if scratch is None else Path(scratch), steps)
-    run = LanczosRun(operator, unit_rows(rows, xp), reorth=reorth, storage=storage, owned=True)
+    run = LanczosRun(operator, unit_rows(rows, xp, operator.shards), reorth=reorth, storage=storage, owned=True)
     run.advance(steps)
     return run.tridiagonal()
