@@ -201,7 +201,8 @@ class Runs:
         """
         xp, known, vectors = self._operator.xp, self._past.deflated, None
         if known is not None:
-            vectors = _arrays.from_host(known, xp, dtype=self._dtype, device=self._operator.device).T
+            # In the order in memory of those that were computed: products round differently in another one.
+            vectors = _arrays.rows_of(_arrays.from_host(known, xp, dtype=self._dtype, device=self._operator.device), xp)
         elif self._open is not None and not self._closed:
             combined = self._open.combine(0, coefficients)
             vectors = None if combined is None else straightened(combined, xp, self._operator.shards)
