@@ -15,7 +15,7 @@ import numpy as np
 from slq import _arrays
 from slq._arrays import Array
 from slq._operators import Operator
-from slq._shards import Shards
+from slq._shards import Reduce, own
 
 _SWEEPS = 2
 
@@ -25,10 +25,10 @@ def orthonormal(vectors: Array, xp: Any) -> Array:
     return xp.linalg.qr(vectors.T)[0].T
 
 
-def straightened(vectors: Array, xp: Any, shards: Shards) -> Array:
+def straightened(vectors: Array, xp: Any, reduce: Reduce = own) -> Array:
     """Return orthonormal rows near the given ones, which nearly are, by Cholesky factors of their inner products."""
     for _ in range(_SWEEPS):
-        gram = _arrays.to_host(shards.reduce(xp.matmul(vectors, vectors.T)))
+        gram = _arrays.to_host(reduce(xp.matmul(vectors, vectors.T)))
         factor = np.linalg.inv(np.linalg.cholesky(gram))
         vectors = xp.matmul(
             _arrays.from_host(factor, xp, dtype=vectors.dtype, device=_arrays.device_of(vectors)), vectors
@@ -36,10 +36,10 @@ def straightened(vectors: Array, xp: Any, shards: Shards) -> Array:
     return vectors
 
 
-def project_out(rows: Array, vectors: Array, xp: Any, shards: Shards) -> Array:
+def project_out(rows: Array, vectors: Array, xp: Any, reduce: Reduce = own) -> Array:
     """Remove from each row its components along orthonormal vectors, given as rows."""
     for _ in range(_SWEEPS):
-        rows = rows - xp.matmul(shards.reduce(xp.matmul(rows, vectors.T)), vectors)
+        rows = rows - xp.matmul(reduce(xp.matmul(rows, vectors.T)), vectors)
     return rows
 
 
@@ -49,11 +49,11 @@ def projected(operator: Operator, vectors: Array, filling: float) -> Operator:
     The filling keeps the projected directions, which rounding lets in after many steps, inside the spectrum: at zero
     they would be a false eigenvalue of a positive definite A.
     """
-    xp, shards = operator.xp, operator.shards
+    xp, reduce = operator.xp, operator.reduce
 
     def product(X: Array) -> Array:
-        inner = project_out(X.T, vectors, xp, shards)
+        inner = project_out(X.T, vectors, xp, reduce)
         image = _arrays.cast(operator.product(inner.T), X.dtype, xp)
-        return (project_out(image.T, vectors, xp, shards) + filling * (X.T - inner)).T
+        return (project_out(image.T, vectors, xp, reduce) + filling * (X.T - inner)).T
 
     return replace(operator, product=product)

@@ -247,6 +247,15 @@ def extend(
     return session.result(status)
 
 
+def part(A: Any, begin: int, /, *, probes: int, steps: int, rng: int, **options: Any) -> Spectrum:
+    """Run so many probes from number `begin` on, as the share of one process in a run of more of them."""
+    session = open_session(A, begin=begin, probes=probes, steps=steps, rng=rng, deflate="none", **options)
+    status = "interrupted"
+    with session:
+        status = _run(session, tol=0.5, fixed_probes=True, fixed_steps=True)
+    return session.result(status)
+
+
 def _run(session: Session, *, tol: float, fixed_probes: bool, fixed_steps: bool) -> str:
     """Spend the products; return in words why it ended."""
     runs = session.runs

@@ -46,11 +46,13 @@ def open_session(
     patience: float = 1.0,
     checkpoint: str | Path | None = None,
     goal: Mapping[str, Any] | None = None,
+    begin: int = 0,
 ) -> Session:
     """Check the arguments of `spectrum` and decide what can be decided before the first product.
 
     `first` is the number of probes to begin with where `probes` leaves it open; `patience` scales what staying
-    orthogonal may cost; `goal` holds what else the result depends on, for the checkpoint.
+    orthogonal may cost; `goal` holds what else the result depends on, for the checkpoint; `begin` is the number of the
+    first probe, where other processes run those before it.
     """
     _validate(
         probes=probes,
@@ -111,6 +113,7 @@ def open_session(
             before=before,
             patience=patience,
             checkpoint=saved,
+            begin=begin,
         )
         if saved is not None:
             saved.recognise(lambda alpha, beta: session.runs.again(1, alpha, beta)[1], operator.noise)

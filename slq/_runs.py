@@ -49,6 +49,8 @@ class Runs:
         What the same run had done when it was interrupted: it is gone through again without products.
     after_step : callable, optional
         As of `LanczosRun`.
+    begin : int, default 0
+        Number of the first probe, where others run those before it.
     """
 
     def __init__(
@@ -64,7 +66,9 @@ class Runs:
         done: Tridiagonal | None = None,
         past: Past | None = None,
         after_step: Callable[[bool], object] | None = None,
+        begin: int = 0,
     ) -> None:
+        self._begin = begin
         self._operator, self._seed, self._kind, self._dtype = operator, seed, kind, dtype
         self.reorth: Reorth = reorth
         self._storage = storage
@@ -129,12 +133,12 @@ class Runs:
     def open(self, count: int) -> LanczosRun:
         """Start `count` more probes as the open batch, closing the one before; return it."""
         self.close()
-        first, record = self.probes, self._recorded(count)
+        first, record = self._begin + self.probes, self._recorded(count)
         operator, start = self._operator, self.starts(range(first, first + count))
         if self._vectors is not None:
             xp, shards = operator.xp, operator.shards
             operator = projected(operator, self._vectors, self._filling)
-            start = unit_rows(project_out(start, self._vectors, xp, shards), xp, shards)
+            start = unit_rows(project_out(start, self._vectors, xp, shards.reduce), xp, shards)
         self._open = LanczosRun(
             operator,
             start,
@@ -205,7 +209,7 @@ class Runs:
             vectors = _arrays.rows_of(_arrays.from_host(known, xp, dtype=self._dtype, device=self._operator.device), xp)
         elif self._open is not None and not self._closed:
             combined = self._open.combine(0, coefficients)
-            vectors = None if combined is None else straightened(combined, xp, self._operator.shards)
+            vectors = None if combined is None else straightened(combined, xp, self._operator.reduce)
         if vectors is not None:
             self._vectors = vectors
             self._filling = float(self._open.tridiagonal().alpha[0].mean()) if self._open else 0.0
@@ -268,7 +272,9 @@ class Runs:
     def again(self, probes: int, alpha: float, beta: float) -> tuple[float, float, int]:
         """Multiply the first probes once more; return asymmetry, change of the first's coefficients, and products."""
         n = self._operator.n
-        again = LanczosRun(self._operator, self.starts(range(probes)), reorth="none", owned=True)
+        again = LanczosRun(
+            self._operator, self.starts(range(self._begin, self._begin + probes)), reorth="none", owned=True
+        )
         again.advance(1)
         new = again.tridiagonal()
         change = np.hypot(new.alpha[0, 0] - alpha, new.beta[0, 0] - beta)

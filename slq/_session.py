@@ -66,6 +66,7 @@ class Session:
         before: Spectrum | None = None,
         patience: float = 1.0,
         checkpoint: Checkpoint | None = None,
+        begin: int = 0,
     ) -> None:
         self._checkpoint, self._interrupted = checkpoint, False
         self.operator, self.choice = operator, choice
@@ -82,6 +83,7 @@ class Session:
             done=before._tridiagonal if before is not None and before.steps == choice.steps else None,
             past=None if checkpoint is None else checkpoint.past,
             after_step=None if checkpoint is None else self._after_step,
+            begin=begin,
         )
         self._seed, self._kind, self._dtype, self._confidence = seed, kind, dtype, confidence
         self._callback, self._allowed = callback, sys.maxsize if max_products is None else int(max_products)

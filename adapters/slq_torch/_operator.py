@@ -238,10 +238,13 @@ def checked_accumulate(accumulate: torch.dtype | None, dtype: torch.dtype) -> to
 
 
 def check_block(X: Any, operator: CurvatureOperator) -> None:
+    check_rows(X, operator, operator.shape[0])
+
+
+def check_rows(X: Any, operator: Any, n: int) -> None:
     if not isinstance(X, Tensor):
         msg = f"`X` must be a torch tensor, got {type(X).__name__}. Use torch.as_tensor(X)."
         raise TypeError(msg)
-    n = operator.shape[0]
     if X.ndim != 2 or X.shape[0] != n:
         msg = f"`X` must have shape ({n}, b), got {tuple(X.shape)}. A single vector is v[:, None]."
         raise ValueError(msg)

@@ -1,0 +1,143 @@
+"""Ranks of a process group: sums, gathers and scatters of vectors' rows, and what was seen on each rank.
+
+A vector of n numbers is cut into as many equal pieces as there are ranks; the last ones may be short, and are padded on
+the way. When another rank dies, what waits for it ends with an error that says so, after the group's own time-out.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from slq._errors import RunError
+
+# Torch 2.13 renamed the collectives of single tensors.
+_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+
+
+class Ranks:
+    """A process group, as an operator needs it.
+
+    Parameters
+    ----------
+    group : ProcessGroup, optional
+        The default group by default.
+    device : torch.device
+        Where vectors live.
+
+    Attributes
+    ----------
+    rank, size : int
+        The number of this rank, and of all.
+    """
+
+    def __init__(self, group: Any, device: torch.device) -> None:
+        if not dist.is_available() or not dist.is_initialized():
+            msg = (
+                "torch.distributed is not initialised. Start the script with torchrun and call "
+                'torch.distributed.init_process_group("gloo"), or "nccl" on GPUs, before the operator is made.'
+            )
+            raise RuntimeError(msg)
+        self.group, self._device = group, device
+        self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
+        # NCCL moves what is on its device only.
+        self._moving = device if "nccl" in str(dist.get_backend(group)) else torch.device("cpu")
+
+    def sum(self, x: Any) -> Any:
+        """Return the sum of a small array over ranks; of NumPy or torch."""
+        if not isinstance(x, Tensor):
+            return self.sum(torch.from_numpy(np.array(x))).numpy().astype(x.dtype, copy=False)
+        total = x.detach().to(self._moving, copy=True, memory_format=torch.contiguous_format)
+        with self._others("a sum"):
+            dist.all_reduce(total, group=self.group)
+        return total.to(x.device)
+
+    def seen(self, *numbers: float) -> Tensor:
+        """Return some numbers of each rank, (ranks, numbers), on the host."""
+        own = torch.tensor(numbers, dtype=torch.float64, device=self._moving)
+        every = own.new_empty(self.size * len(numbers))
+        with self._others("an exchange of states"):
+            _gather(every, own, group=self.group)
+        return every.cpu().reshape(self.size, -1)
+
+    def told(self, what: Any) -> list[Any]:
+        """Return an object of each rank."""
+        every: list[Any] = [None] * self.size
+        with self._others("an exchange of facts"):
+            dist.all_gather_object(every, what, group=self.group)
+        return every
+
+    def rows(self, n: int) -> range:
+        """Return the rows of vectors of length n that are here."""
+        piece = self.piece(n)
+        return range(min(self.rank * piece, n), min((self.rank + 1) * piece, n))
+
+    def piece(self, n: int) -> int:
+        """Return how many rows a rank has, but for the last ones."""
+        return -(-n // self.size)
+
+    def gathered(self, rows: Tensor, n: int) -> Tensor:
+        """Return whole vectors, (b, n), from the part that each rank has, (b, rows here)."""
+        piece = self.piece(n)
+        whole = rows.new_empty((len(rows), self.size * piece))
+        with self._others("a gathering of vectors"):
+            for own, out in zip(_padded(rows, piece), whole, strict=True):
+                _gather(out, own, group=self.group)
+        return whole[:, :n]
+
+    def scattered(self, rows: Tensor) -> Tensor:
+        """Return this rank's part of the sum of whole vectors, (b, n), over ranks."""
+        piece, here = self.piece(rows.shape[1]), self.rows(rows.shape[1])
+        parts = rows.new_empty((len(rows), piece))
+        with self._others("a summing of vectors"):
+            for own, out in zip(_padded(rows, self.size * piece), parts, strict=True):
+                _scatter(out, own, group=self.group)
+        return parts[:, : len(here)]
+
+    @contextmanager
+    def _others(self, what: str) -> Iterator[None]:
+        """Say what it means when others are not there."""
+        try:
+            yield
+        except RuntimeError as error:
+            msg = (
+                f"rank {self.rank} of {self.size} lost the others in {what}: a rank has died, or was given other "
+                f"arguments and waits elsewhere; its own message says why. ({str(error).splitlines()[0][:200]}) How "
+                "long is waited is said by init_process_group(timeout=...)."
+            )
+            raise RunError(msg) from error
+
+
+def _padded(rows: Tensor, length: int) -> Iterator[Tensor]:
+    """Give each row as a contiguous vector of a length, with zeros behind."""
+    for row in rows:
+        yield row.contiguous() if len(row) == length else torch.nn.functional.pad(row, (0, length - len(row)))
+
+
+def agreed(ranks: Ranks, facts: dict[str, Any]) -> None:
+    """Refuse facts that are not the same on all ranks, on all of them, and say which they are and where."""
+    every = ranks.told(facts)
+    for name in facts:
+        values = [known.get(name) for known in every]
+        if any(value != values[0] for value in values):
+            other = next(rank for rank, value in enumerate(values) if value != values[0])
+            msg = (
+                f"{name} differs between ranks: rank 0 has {_short(values[0])}, rank {other} has "
+                f"{_short(values[other])}. All ranks must run the same program on the same model."
+            )
+            raise ValueError(msg)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 120 else text[:120] + "…"
+
+
+def content(tensors: Iterable[Tensor]) -> list[int]:
+    """Return a number for each tensor that tells different ones apart: the sum of its bytes."""
+    return [int(t.detach().reshape(-1).view(torch.uint8).sum(dtype=torch.int64)) for t in tensors]
