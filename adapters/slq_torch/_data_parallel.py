@@ -145,20 +145,20 @@ def _tell(ranks: Ranks, states: Tensor, failure: Exception | None) -> None:
 
 
 def _compare(local: CurvatureOperator, ranks: Ranks) -> bool:
-    """Refuse ranks with other versions, models, options or kinds of data; tell whether their first batch is the same."""
+    """Refuse ranks with other versions, models or kinds of data; tell whether their first batch is the same."""
     passes, params = local._passes, local._params
     with passes.prepared():
         batch = next(iter(passes.batches), None)
     leaves = [leaf for leaf in tree_leaves(batch) if isinstance(leaf, Tensor)]
     facts = {
-        "The version of slq": version("slq"),
-        "The version of torch": torch.__version__,
-        "The kind of matrix": local.metadata["kind"],
-        "The model's mode": passes.mode if passes.module is None else (passes.mode, passes.module.training),
-        "The set of parameters": list(zip(params.names, [tuple(t.shape) for t in params.tensors], strict=True)),
-        "The dtype": (str(params.dtype), str(local.metadata["accumulate"])),
+        "The versions of slq": version("slq"),
+        "The versions of torch": torch.__version__,
+        "The kinds of matrix": local.metadata["kind"],
+        "The modes of the model": passes.mode if passes.module is None else (passes.mode, passes.module.training),
+        "The sets of parameters": list(zip(params.names, [tuple(t.shape) for t in params.tensors], strict=True)),
+        "The dtypes": (str(params.dtype), str(local.metadata["accumulate"])),
         "The values of the parameters": content(params.tensors),
-        "The kind of batches": [(str(leaf.dtype), leaf.ndim) for leaf in leaves],
+        "The kinds of batches": [(str(leaf.dtype), leaf.ndim) for leaf in leaves],
     }
     agreed(ranks, facts)
     every = ranks.told(content(leaves))

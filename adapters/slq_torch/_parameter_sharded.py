@@ -50,10 +50,10 @@ class ParameterShardedOperator(Linear):
         self.rows = _rows(params, ranks)
         self._noise, self._loss, self._weight, self._batches = 0.0, math.nan, math.nan, 0
         facts = {
-            "The version of slq": version("slq"),
-            "The version of torch": torch.__version__,
-            "The set of parameters": list(zip(params.names, [tuple(t.shape) for t in params.tensors], strict=True)),
-            "The model's mode": passes.mode if passes.module is None else (passes.mode, passes.module.training),
+            "The versions of slq": version("slq"),
+            "The versions of torch": torch.__version__,
+            "The sets of parameters": list(zip(params.names, [tuple(t.shape) for t in params.tensors], strict=True)),
+            "The modes of the model": passes.mode if passes.module is None else (passes.mode, passes.module.training),
         }
         agreed(ranks, facts)
 
@@ -122,7 +122,8 @@ class ParameterShardedOperator(Linear):
             size, *norms = self._ranks.sum(squares).sqrt().tolist()
             reach = math.pow(torch.finfo(self._params.dtype).eps, 1 / 3) * (size or 1.0)
             try:
-                result = torch.stack([self._column(v, norm, reach) for v, norm in zip(rows, norms, strict=True)])
+                with self._ranks.together("a gradient"):
+                    result = torch.stack([self._column(v, norm, reach) for v, norm in zip(rows, norms, strict=True)])
             finally:
                 _put(pieces, origin)
         bad = self._ranks.seen(float(not torch.isfinite(result).all()))[:, 0].nonzero()[:, 0].tolist()
@@ -152,7 +153,8 @@ class ParameterShardedOperator(Linear):
             _put(pieces, origin)
             return (upper - lower).div_(2 * step)
 
-        if math.isnan(self._weight):
+        if not self._batches:  # counted before anybody waits for others
+            self._batches = int(self._ranks.seen(sum(1 for _ in self._passes.batches))[:, 0].max())
             self._gradient(first=True)
             found, other = difference(reach / norm), difference(2 * reach / norm)
             apart, whole = self._ranks.sum(torch.stack([(found - other).square().sum(), found.square().sum()]).double())
@@ -168,17 +170,15 @@ class ParameterShardedOperator(Linear):
         tensors, passes = _sharded(self._params), self._passes
         for tensor in passes.module.parameters() if passes.module is not None else tensors:
             tensor.grad = None
-        weights, losses, last = 0.0, 0.0, None
+        weights, losses, last, index = 0.0, 0.0, None, -1
         for index, batch in enumerate(passes.batches):
             weight, loss = self._backward(Call(passes.loss, passes.model, index, batch), 1.0)
             weights, losses, last = weights + weight, losses + weight * loss, batch
-        count = index + 1 if last is not None else 0
+        for number in range(index + 1, self._batches):
+            self._backward(Call(passes.loss, passes.model, number, last), 0.0)
         if first:
-            seen = self._ranks.seen(count, weights, losses)
-            self._batches, self._weight = int(seen[:, 0].max()), float(seen[:, 1].sum())
-            self._loss = float(seen[:, 2].sum()) / self._weight
-        for index in range(count, self._batches):
-            self._backward(Call(passes.loss, passes.model, index, last), 0.0)
+            self._weight, total = self._ranks.seen(weights, losses).sum(dim=0).tolist()
+            self._loss = total / self._weight
         grads = [t.new_zeros(t.shape) if t.grad is None else t.grad for t in tensors]
         return _flat([g.to_local() for g in grads if isinstance(g, DTensor)]) * (self._ranks.size / self._weight)
 

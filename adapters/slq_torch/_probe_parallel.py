@@ -22,13 +22,13 @@ def run_probes(A: Any, ranks: Ranks, *, probes: int, steps: int, rng: Any, optio
     operator = as_whole(A)
     seed = ranks.told(seed_from(rng))[0] if rng is None else seed_from(rng)
     facts = {
-        "The version of slq": version("slq"),
-        "The dimension of `A`": operator.n,
-        "`probes`": probes,
-        "`steps`": steps,
-        "`rng`": seed,
+        "The versions of slq": version("slq"),
+        "The dimensions of `A`": operator.n,
+        "The values of `probes`": probes,
+        "The values of `steps`": steps,
+        "The values of `rng`": seed,
         "The values of the parameters": content(A._params.tensors) if isinstance(A, CurvatureOperator) else None,
-        **{f"`{name}`": repr(value) for name, value in options.items()},
+        **{f"The values of `{name}`": repr(value) for name, value in options.items()},
     }
     agreed(ranks, facts)
     first, last = (probes * r // ranks.size for r in (ranks.rank, ranks.rank + 1))

@@ -4,6 +4,7 @@ A vector of n numbers is cut into as many equal pieces as there are ranks; the l
 the way. When another rank dies, what waits for it ends with an error that says so, after the group's own time-out.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,8 @@ from torch import Tensor
 
 from slq._errors import RunError
 
+# What the backends say when another rank is gone, where they raise no error of their own.
+_LOST = re.compile(r"gloo|NCCL|ucc|Connection (closed|reset)|[Tt]imed? ?out", re.ASCII)
 # Torch 2.13 renamed the collectives of single tensors.
 _gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 _scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
@@ -53,7 +56,7 @@ class Ranks:
         if not isinstance(x, Tensor):
             return self.sum(torch.from_numpy(np.array(x))).numpy().astype(x.dtype, copy=False)
         total = x.detach().to(self._moving, copy=True, memory_format=torch.contiguous_format)
-        with self._others("a sum"):
+        with self.together("a sum"):
             dist.all_reduce(total, group=self.group)
         return total.to(x.device)
 
@@ -61,14 +64,14 @@ class Ranks:
         """Return some numbers of each rank, (ranks, numbers), on the host."""
         own = torch.tensor(numbers, dtype=torch.float64, device=self._moving)
         every = own.new_empty(self.size * len(numbers))
-        with self._others("an exchange of states"):
+        with self.together("an exchange of states"):
             _gather(every, own, group=self.group)
         return every.cpu().reshape(self.size, -1)
 
     def told(self, what: Any) -> list[Any]:
         """Return an object of each rank."""
         every: list[Any] = [None] * self.size
-        with self._others("an exchange of facts"):
+        with self.together("an exchange of facts"):
             dist.all_gather_object(every, what, group=self.group)
         return every
 
@@ -85,7 +88,7 @@ class Ranks:
         """Return whole vectors, (b, n), from the part that each rank has, (b, rows here)."""
         piece = self.piece(n)
         whole = rows.new_empty((len(rows), self.size * piece))
-        with self._others("a gathering of vectors"):
+        with self.together("a gathering of vectors"):
             for own, out in zip(_padded(rows, piece), whole, strict=True):
                 _gather(out, own, group=self.group)
         return whole[:, :n]
@@ -94,17 +97,19 @@ class Ranks:
         """Return this rank's part of the sum of whole vectors, (b, n), over ranks."""
         piece, here = self.piece(rows.shape[1]), self.rows(rows.shape[1])
         parts = rows.new_empty((len(rows), piece))
-        with self._others("a summing of vectors"):
+        with self.together("a summing of vectors"):
             for own, out in zip(_padded(rows, self.size * piece), parts, strict=True):
                 _scatter(out, own, group=self.group)
         return parts[:, : len(here)]
 
     @contextmanager
-    def _others(self, what: str) -> Iterator[None]:
+    def together(self, what: str) -> Iterator[None]:
         """Say what it means when others are not there."""
         try:
             yield
         except RuntimeError as error:
+            if isinstance(error, RunError) or not (isinstance(error, dist.DistError) or _LOST.search(str(error))):
+                raise
             msg = (
                 f"rank {self.rank} of {self.size} lost the others in {what}: a rank has died, or was given other "
                 f"arguments and waits elsewhere; its own message says why. ({str(error).splitlines()[0][:200]}) How "
@@ -127,7 +132,7 @@ def agreed(ranks: Ranks, facts: dict[str, Any]) -> None:
         if any(value != values[0] for value in values):
             other = next(rank for rank, value in enumerate(values) if value != values[0])
             msg = (
-                f"{name} differs between ranks: rank 0 has {_short(values[0])}, rank {other} has "
+                f"{name} differ between ranks: rank 0 has {_short(values[0])}, rank {other} has "
                 f"{_short(values[other])}. All ranks must run the same program on the same model."
             )
             raise ValueError(msg)

@@ -1,0 +1,287 @@
+"""Runs all checks with 1, 2, 3 and 4 ranks, forked from one process that imported torch, and writes what they saw.
+
+    python launch.py FOLDER
+
+leaves FOLDER/P.json for P ranks: a list, one entry per rank, of what each check returned.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+import traceback
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import slq_torch
+import torch
+import torch.distributed as dist
+from slq_torch import _ranks, distributed
+from torch import nn
+from torch.distributed.fsdp import fully_shard
+
+import slq
+from slq._operators import as_operator
+from slq._runs import Runs
+
+TIMEOUT = 15.0
+OPTIONS = {"probes": 2, "steps": 10, "rng": 0, "reorth": "full"}
+SAMPLES = 23
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 9), nn.Tanh(), nn.Linear(9, 3)).double()
+
+
+def transformer():
+    torch.manual_seed(0)
+    return nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True, dtype=torch.float64)
+
+
+def samples():
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(SAMPLES, 5, generator=generator, dtype=torch.float64)
+    return x, torch.randint(3, (SAMPLES,), generator=generator)
+
+
+def share(rank, size):
+    """This rank's samples, in ragged batches: shares grow with the rank."""
+    edges = [round(SAMPLES * (r / size) ** 1.5) for r in range(size + 1)]
+    x, y = (t[edges[rank] : max(edges[rank + 1], edges[rank] + 1)] for t in samples())
+    return [(x[:1], y[:1]), *([(x[1:], y[1:])] if len(x) > 1 else [])]
+
+
+def mean(model, batch):
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+
+def summed(model, batch):
+    keep = batch[1] > 0
+    return nn.functional.cross_entropy(model(batch[0])[keep], batch[1][keep], reduction="sum"), keep.sum()
+
+
+def squares(model, batch):
+    return model(batch).square().mean()
+
+
+def hessian(model):
+    return slq_torch.hessian(model, mean, samples(), strategy="graph")
+
+
+def parallel(model, batches):
+    return distributed.data_parallel(slq_torch.hessian, model, mean, batches, strategy="graph")
+
+
+def differences(found, wanted):
+    return max(float(np.abs(getattr(found, k) - getattr(wanted, k)).max()) for k in ("alpha", "beta", "overlaps"))
+
+
+def said(function):
+    try:
+        function()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing was wrong"
+
+
+# -- the checks; each gets rank and size, and returns what can be written as JSON --------------------------------------
+
+
+def split_data(rank, size):
+    found = {}
+    for name, make, loss, more in (
+        ("hessian", slq_torch.hessian, mean, {"strategy": "graph"}),
+        ("hessian of sums", slq_torch.hessian, summed, {"strategy": "graph"}),
+        ("ggn", slq_torch.ggn, mean, {"strategy": "graph"}),
+        ("covariance", slq_torch.gradient_covariance, mean, {"strategy": "graph", "centred": False}),
+    ):
+        model = network()
+        wanted = slq.spectrum(make(model, loss, samples(), **more), **OPTIONS)
+        operator = distributed.data_parallel(make, model, loss, share(rank, size), **more)
+        s = slq.spectrum(operator, **OPTIONS)
+        found[name] = [differences(s, wanted), s.metadata["samples"] - wanted.metadata["samples"]]
+        found[name].append(abs(s.metadata["loss"] - wanted.metadata["loss"]))
+    return found
+
+
+def adapt(rank, size):
+    model = network()
+    wanted = slq.spectrum(hessian(model), tol=0.05, rng=0)
+    operator = parallel(model, share(rank, size))
+    s = slq.spectrum(operator, tol=0.05, rng=0)
+    shifted = slq.spectrum(operator + 1.0, probes=2, steps=8, rng=0).logdet()
+    exact = slq.spectrum(hessian(model) + 1.0, probes=2, steps=8, rng=0).logdet()
+    return [float(np.abs(s.nodes - wanted.nodes).max()), abs(shifted.value - exact.value)]
+
+
+def split_probes(rank, size):
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((40, 40))
+    A += A.T
+    wanted = slq.spectrum(A, probes=5, steps=10, rng=0, deflate="none")
+    s = distributed.spectrum(A, probes=5, steps=10, rng=0)
+    more = distributed.spectrum(A, probes=1, steps=5)
+    return [differences(s, wanted), abs(s.count(0, 9).value - wanted.count(0, 9).value), s.probes, more.seed]
+
+
+def count_traffic(rank, size):
+    """Count what every collective moves in twelve steps, beyond a first product."""
+    operator = parallel(network(), share(rank, size))
+    n, large, small = operator.shape[0], [], []
+    run = begun(operator)
+    run.advance(1)
+
+    def counted(function, box):
+        def call(*arrays, **options):
+            box.append(max(x.nbytes for x in arrays))
+            return function(*arrays, **options)
+
+        return call
+
+    kept = _ranks._gather, _ranks._scatter, dist.all_reduce
+    _ranks._gather, _ranks._scatter = counted(kept[0], large), counted(kept[1], large)
+    dist.all_reduce = counted(kept[2], small)
+    try:
+        run.advance(12)
+    finally:
+        _ranks._gather, _ranks._scatter, dist.all_reduce = kept
+    states = [x for x in large if x <= 8 * 4 * size]
+    vectors = [x for x in large if x > 8 * 4 * size]
+    return {"steps": 12, "vector": 8 * n, "padded": 8 * size, "vectors": vectors, "small": sum(small) + sum(states)}
+
+
+def begun(operator):
+    operator = as_operator(operator)
+    storage = slq._basis.Storage()
+    runs = Runs(operator, seed=0, kind="sphere", reorth="full", storage=storage, dtype=torch.float64, references=0)
+    return runs.open(2)
+
+
+def weigh_vectors(rank, size):
+    """Bytes of vectors and basis after twelve steps, of this rank and of a single process."""
+    model = network()
+    operator = parallel(model, share(rank, size))
+    found = []
+    for each in (operator, hessian(model)):
+        run = begun(each)
+        run.advance(12)
+        krylov = run._krylov
+        stored = [rows.nbytes for rows in krylov.stored(0)]
+        found.append(sum(rows.nbytes for rows in krylov._rows) + sum(stored))
+    return found
+
+
+def split_parameters(rank, size):
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(5, 4, 8, generator=generator, dtype=torch.float64)
+    whole = transformer()
+    wanted = slq.spectrum(slq_torch.hessian(whole, squares, x, strategy="graph"), **OPTIONS)
+    model = transformer()
+    fully_shard(model, mesh=dist.device_mesh.init_device_mesh("cpu", (size,)))
+    before = [p.to_local().clone() for p in model.parameters()]
+    mine = [x[i : i + 1] for i in range(rank, 5, size)]
+    operator = distributed.parameter_sharded(model, squares, mine)
+    s = slq.spectrum(operator, **OPTIONS)
+    same = all(torch.equal(a, p.to_local()) and p.grad is None for a, p in zip(before, model.parameters(), strict=True))
+    apart = abs(s.nodes[:, [0, -1]] - wanted.nodes[:, [0, -1]]).max() / abs(wanted.nodes).max()
+    rows = sum(len(part) for part in operator.rows)
+    plan = distributed.plan(model).split
+    return {"apart": float(apart), "noise": operator.noise, "same": same, "rows": rows, "n": s.n, "plan": plan}
+
+
+def unwrap(rank, size):
+    wrapped = nn.parallel.DistributedDataParallel(network())
+    operator = parallel(wrapped, share(rank, size))
+    s = slq.spectrum(operator, **OPTIONS)
+    wanted = slq.spectrum(hessian(network()), **OPTIONS)
+    return [differences(s, wanted), s.metadata["notes"]]
+
+
+def complain(rank, size):
+    """What is said, on every rank, of what is wrong on the last one."""
+    last, batches = rank == size - 1, share(rank, size)
+    model = network()
+    if last:
+        model[0].bias.data += 1e-12
+    other = said(lambda: parallel(model, batches))
+    bad = [(x * (torch.nan if last else 1.0), y) for x, y in batches]
+    operator = parallel(network(), bad)
+    nan = said(lambda: slq.spectrum(operator, **OPTIONS))
+
+    def cusp(model, batch):  # its gradient is finite where its second derivative is not
+        value = mean(model, batch)
+        return value + (value - value.detach()).abs().pow(1.5) if last else value
+
+    operator = distributed.data_parallel(slq_torch.hessian, network(), cusp, batches, strategy="graph")
+    infinite = said(lambda: slq.spectrum(operator, **OPTIONS))
+    seeds = said(lambda: slq.spectrum(operator, **{**OPTIONS, "rng": rank}))
+    kinds = [(x.float(), y) for x, y in batches] if last else batches
+    data = said(lambda: parallel(network(), kinds))
+    centred = said(lambda: distributed.data_parallel(slq_torch.gradient_covariance, network(), mean, batches))
+    plain = said(lambda: distributed.parameter_sharded(network(), mean, batches))
+    x, y = samples()
+    same = parallel(network(), (x, y)).metadata.get("notes")
+    return {
+        "model": other, "loss": nan, "product": infinite, "seeds": seeds, "data": data, "centred": centred,
+        "plain": plain, "same": same,
+    }  # fmt: skip
+
+
+def die(rank, size):
+    """The last rank ends itself in the middle of a product; called last."""
+    calls = []
+
+    def loss(model, batch):
+        calls.append(1)
+        if rank == size - 1 and len(calls) > 20:
+            os._exit(3)
+        return mean(model, batch)
+
+    operator = distributed.data_parallel(
+        slq_torch.hessian, network(), loss, share(rank, size), memory=0, strategy="graph"
+    )
+    began = time.monotonic()
+    text = said(lambda: slq.spectrum(operator, probes=1, steps=60, rng=0, reorth="full"))
+    return [text, time.monotonic() - began]
+
+
+CHECKS = [split_data, adapt, split_probes, count_traffic, weigh_vectors, split_parameters, unwrap, complain, die]
+
+
+def work(folder, rank, size):
+    torch.set_num_threads(1)
+    where = f"file://{folder}/meeting-{size}"
+    dist.init_process_group("gloo", init_method=where, rank=rank, world_size=size, timeout=timedelta(seconds=TIMEOUT))
+    found = {}
+    for check in CHECKS:
+        if check is die and size == 1:
+            continue
+        began = time.monotonic()
+        try:
+            found[check.__name__] = check(rank, size)
+        except Exception:
+            found[check.__name__] = f"failed: {traceback.format_exc()}"
+        found.setdefault("seconds", {})[check.__name__] = time.monotonic() - began
+        Path(folder, f"{size}-{rank}.json").write_text(json.dumps(found, default=str))
+    os._exit(0)  # a group that has lost a rank cannot be taken down
+
+
+def main(folder):
+    for size in (1, 2, 3, 4):
+        children = []
+        for rank in range(size):
+            if (child := os.fork()) == 0:
+                work(folder, rank, size)
+            children.append(child)
+        for child in children:
+            os.waitpid(child, 0)
+        ranks = [json.loads(Path(folder, f"{size}-{rank}.json").read_text()) for rank in range(size)]
+        Path(folder, f"{size}.json").write_text(json.dumps(ranks))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())

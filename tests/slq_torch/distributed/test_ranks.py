@@ -1,0 +1,152 @@
+"""Runs on 1, 2, 3 and 4 ranks of gloo give the numbers of a single process, and say what is wrong on one of them.
+
+All is run once, by `launch.py`, which forks every rank; the tests here read what was seen.
+"""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from slq_torch import distributed
+
+LAUNCH = Path(__file__).with_name("launch.py")
+SIZES = (1, 2, 3, 4)
+N, TIMEOUT = 84, 15
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    """What each rank saw, by number of ranks; made once, also where several workers run these tests."""
+    folder = tmp_path_factory.getbasetemp().parent / "slq-ranks"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "4.json").exists():
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+            done = subprocess.run(
+                [sys.executable, str(LAUNCH), str(folder)], env=environment, capture_output=True, text=True, timeout=900
+            )
+            assert done.returncode == 0, done.stderr
+    return {size: json.loads((folder / f"{size}.json").read_text()) for size in SIZES}
+
+
+@pytest.mark.parametrize("size", SIZES)
+class TestNumbers:
+    @pytest.mark.parametrize("kind", ["hessian", "hessian of sums", "ggn", "covariance"])
+    def test_of_split_data_are_those_of_one_process(self, seen, size, kind):
+        for rank in seen[size]:
+            coefficients, samples, loss = rank["split_data"][kind]
+            assert coefficients < 1e-10
+            assert samples == 0
+            assert loss < 1e-12
+
+    def test_of_adaptive_runs_and_of_shifted_operators_too(self, seen, size):
+        for rank in seen[size]:
+            assert max(rank["adapt"]) < 1e-10
+
+    def test_of_split_probes_are_those_of_one_process(self, seen, size):
+        for rank in seen[size]:
+            coefficients, count, probes, _ = rank["split_probes"]
+            assert coefficients < 1e-10
+            assert count < 1e-9
+            assert probes == 5
+        assert len({rank["split_probes"][3] for rank in seen[size]}) == 1
+
+    def test_of_sharded_parameters_are_right_to_the_noise_of_differences(self, seen, size):
+        found = [rank["split_parameters"] for rank in seen[size]]
+        assert sum(rank["rows"] for rank in found) == found[0]["n"]
+        for rank in found:
+            assert rank["apart"] < 1e-8
+            assert 0 < rank["noise"] < 1e-8
+            assert rank["same"], "shards and gradients must come back as they were"
+            assert rank["plan"] == "parameters"
+
+    def test_of_a_wrapped_model_are_those_of_what_is_inside(self, seen, size):
+        for rank in seen[size]:
+            coefficients, notes = rank["unwrap"]
+            assert coefficients < 1e-10
+            assert "DistributedDataParallel was taken off" in notes[0]
+
+
+@pytest.mark.parametrize("size", SIZES)
+class TestCost:
+    def test_a_step_moves_two_vectors_per_probe_and_a_few_sums(self, seen, size):
+        for rank in seen[size]:
+            found = rank["count_traffic"]
+            steps, width = found["steps"], 2
+            assert sum(found["vectors"]) <= 2 * steps * width * (found["vector"] + found["padded"])
+            assert len(found["vectors"]) == 2 * steps * width
+            assert found["small"] <= 8 * steps * (32 + 8 * width + width * steps + 4 * size)
+
+    def test_vectors_and_basis_take_their_share_of_memory(self, seen, size):
+        shares = [rank["weigh_vectors"] for rank in seen[size]]
+        for own, single in shares:
+            assert own <= 1.1 * single / size
+        assert sum(own for own, _ in shares) >= shares[0][1]
+
+
+@pytest.mark.parametrize("size", SIZES[1:])
+class TestWhatIsWrongOnOneRank:
+    @pytest.mark.parametrize(
+        ("what", "words"),
+        [
+            ("model", "The values of the parameters differ between ranks: rank 0 has"),
+            ("data", "The kinds of batches differ between ranks: rank 0 has [('torch.float64', 2)"),
+            ("seeds", "`rng` differs between ranks"),
+            ("centred", "Pass centred=False"),
+            ("plain", "is a plain tensor; this split takes models whose parameters are all cut"),
+        ],
+    )
+    def test_is_said_on_all(self, seen, size, what, words):
+        for rank in seen[size]:
+            assert words in rank["complain"][what]
+
+    def test_is_said_with_its_number(self, seen, size):
+        for rank in seen[size]:
+            said = rank["complain"]
+            assert f"rank {size - 1} of {size} failed: ValueError: `loss` is nan for batch 0" in said["loss"]
+            assert f"the product gave NaN or Inf on rank {size - 1} of {size}" in said["product"]
+
+    def test_the_same_data_everywhere_are_noted(self, seen, size):
+        for rank in seen[size]:
+            assert rank["complain"]["same"] == [
+                "The first batch is the same on all ranks: their data should be disjoint shares."
+            ]
+
+    def test_a_rank_that_dies_ends_the_others_in_time(self, seen, size):
+        assert "die" not in seen[size][-1]
+        for number, rank in enumerate(seen[size][:-1]):
+            said, seconds = rank["die"]
+            assert f"RunError: rank {number} of {size} lost the others" in said
+            assert seconds < 2 * TIMEOUT
+
+
+class TestPlan:
+    def test_takes_data_where_a_product_fits(self):
+        assert distributed.plan(nn.Linear(1000, 1000), ranks=4, memory=1e9).split == "data"
+
+    def test_takes_probes_where_there_are_as_many_as_ranks(self):
+        assert distributed.plan(nn.Linear(100, 100), ranks=4, probes=8, memory=1e9).split == "probes"
+        assert distributed.plan(nn.Linear(1000, 1000), ranks=4, probes=8, memory=1e8).split == "data"
+
+    def test_takes_parameters_where_a_product_does_not_fit(self):
+        found = distributed.plan(nn.Linear(1000, 1000), ranks=4, memory=1e7)
+        assert found.split == "parameters"
+        assert "a product takes" in found.reason
+
+    def test_counts_vectors_and_parameters(self):
+        found = distributed.plan(nn.Linear(1000, 1000, bias=False), ranks=2, steps=54, memory=1e12)
+        assert found.bytes == 4e6 * (1 + 4 + 60 / 2)
+
+
+def test_without_a_group_it_is_said_how_to_make_one():
+    model = nn.Linear(2, 1)
+    with pytest.raises(RuntimeError, match="Start the script with torchrun"):
+        distributed.parameter_sharded(model, lambda m, x: m(x).mean(), torch.ones(1, 2))
