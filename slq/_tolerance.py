@@ -36,7 +36,7 @@ _QUADRATURE_SHARE = 0.2
 _CHUNK, _SHORT_CHUNK = 8, 4
 # Where products have taken so many seconds, or vectors are as long as for a single probe, an estimate that meets the
 # tolerance is given so many times its steps to become certain, and then taken as it is.
-_CHEAP_SECONDS, _PATIENCE_FOR_PROOF = 1.0, 1.25
+_CHEAP_SECONDS, _PATIENCE_FOR_PROOF = 1.0, 1.5
 # The intervals of two looks hold together when each takes half the risk.
 _RISK_PER_LOOK = 0.5
 # Before the scatter is known from so many probes, no more are run; then they grow by these factors between looks. A
