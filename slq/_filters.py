@@ -9,7 +9,11 @@ between the roots' hull and the bound, roundings are amplified by p at most, whi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Self
+
 import numpy as np
+import numpy.typing as npt
 
 from slq._arrays import Floats
 from slq._bounds import certified_edges
@@ -70,6 +74,18 @@ class Filter:
         self._weights = weights / size
         self._log_norm += largest + np.log(size)
         self._roots += list(gone)
+
+    def packed(self) -> dict[str, npt.NDArray[Any]]:
+        """Return all there is as arrays."""
+        return {"weights": self._weights, "roots": np.array(self._roots), "log-norm": np.array(self._log_norm)}
+
+    @classmethod
+    def unpacked(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
+        """Return what was `packed`."""
+        proof = cls()
+        proof._weights, proof._log_norm = arrays["weights"], float(arrays["log-norm"])
+        proof._roots = arrays["roots"].tolist()
+        return proof
 
     def _shares(self, coefficients: Floats) -> Floats:
         """Return the start vector's coefficients along the Ritz vectors."""

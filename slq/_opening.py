@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from slq import _arrays, _probes
+from slq import _arrays, _past, _probes
 from slq._basis import Precision
 from slq._checkpoint import Checkpoint
 from slq._choice import PRECISIONS, Deflate, choose
@@ -19,7 +19,9 @@ from slq._hermitian import real_form
 from slq._operators import Operator
 from slq._probes import Kind, Seed
 from slq._session import Callback, Session
+from slq._record import Past
 from slq._spectrum import Spectrum
+from slq._store import CHECKPOINT
 
 
 def open_session(
@@ -83,7 +85,7 @@ def open_session(
                 "basis": basis, "batch": batch, "deflate": deflate, "confidence": confidence,
                 "max_products": max_products, "memory": memory,
             }  # fmt: skip
-            saved = Checkpoint(Path(checkpoint), options)
+            saved = Checkpoint(Path(checkpoint), options, CHECKPOINT, _past.unpacked)
             stack.callback(saved.close)
             seed = saved.known("rng", seed, free=rng is None)
             room = saved.known("room", room, free=True)
@@ -115,10 +117,18 @@ def open_session(
             checkpoint=saved,
             begin=begin,
         )
-        if saved is not None:
-            saved.recognise(lambda alpha, beta: session.runs.again(1, alpha, beta)[1], operator.noise)
+        if saved is not None and saved.content is not None:
+            _recognise(saved, saved.content, session)
         stack.pop_all()
     return session
+
+
+def _recognise(file: Checkpoint[Past], past: Past, session: Session) -> None:
+    """Refuse another operator than that of the file, by one product with the first probe."""
+    first = past.records[0]
+    alpha, beta = (float(x) * first.scale for x in first.rows[0][0, :2])
+    change = session.runs.again(1, alpha, beta)[1]
+    file.recognise(change, max([session.operator.noise, *(seen[1] for seen in past.tests)]))
 
 
 def precisions(basis: Precision | Literal["auto"], dtype: Any, xp: Any) -> Sequence[Precision]:

@@ -175,6 +175,11 @@ class Runs:
         return self._open
 
     @property
+    def batches(self) -> int:
+        """Batches begun so far, the open one among them."""
+        return len(self._records)
+
+    @property
     def replaying(self) -> bool:
         """Whether the open batch goes through steps that are known."""
         return self._open is not None and self._open.replaying

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from slq import _arrays
+from slq import _arrays, _past
 from slq._checkpoint import Checkpoint, Interrupted
 from slq._choice import Choice
 from slq._dense import Diagonalised, diagonalise
@@ -27,8 +27,10 @@ from slq._operators import Operator, noise_of
 from slq._orthogonality import Projections, too_slow
 from slq._probes import Kind
 from slq._progress import NoMeter, meter
+from slq._record import Past
 from slq._runs import Runs
 from slq._spectrum import Spectrum
+from slq._vectors_file import Vectors
 
 Callback = Callable[[Spectrum], object]
 
@@ -65,7 +67,7 @@ class Session:
         show_progress: bool,
         before: Spectrum | None = None,
         patience: float = 1.0,
-        checkpoint: Checkpoint | None = None,
+        checkpoint: Checkpoint[Past] | None = None,
         begin: int = 0,
     ) -> None:
         self._checkpoint, self._interrupted = checkpoint, False
@@ -81,7 +83,7 @@ class Session:
             dtype=dtype,
             references=choice.references,
             done=before._tridiagonal if before is not None and before.steps == choice.steps else None,
-            past=None if checkpoint is None else checkpoint.past,
+            past=None if checkpoint is None else checkpoint.content,
             after_step=None if checkpoint is None else self._after_step,
             begin=begin,
         )
@@ -147,21 +149,33 @@ class Session:
         file, run = self._checkpoint, self.runs.current
         if file is None or run is None:
             return
-        itemsize = _arrays.itemsize(self._dtype)
         shards = self.operator.shards
-        due, asked = shards.any(file.due(run.active, shards.local, itemsize, run.kept), file.asked) if whole else (0, 0)
+        newest = 2 * run.active * shards.local * _arrays.itemsize(self._dtype)
+        due, asked = (
+            shards.any(file.due(newest, self._vectors(self.runs.batches - 1)), file.asked) if whole else (0, 0)
+        )
         if not whole or due or asked:
             self._save()
         if asked:
             raise Interrupted
 
     def _save(self) -> None:
-        if self._checkpoint is not None and (past := self.runs.past()) is not None:
-            run, seconds = self.runs.current, perf_counter() - self._began
-            if run is None:
-                self._checkpoint.save(past, seconds=seconds)
-            else:
-                self._checkpoint.save(past, run.stored, kept=run.kept, seconds=seconds)
+        """Write what was done, if there is something that one can go on from."""
+        file, past = self._checkpoint, self.runs.past()
+        if file is None or past is None or not (past.records and past.records[0].rows):
+            return
+        last = past.records[-1]
+        if all(np.isfinite(x).all() for x in last.state.values()):
+            vectors = self._vectors(len(past.records) - 1) if last.state else None
+            file.save(*_past.packed(past), vectors, perf_counter() - self._began)
+
+    def _vectors(self, batch: int) -> Vectors | None:
+        """Return the past vectors of the open batch."""
+        run = self.runs.current
+        if run is None:
+            return None
+        nbytes = int(self.projections.size(run.active, 1))
+        return Vectors(f"{batch}-{run.probes}", run.kept, nbytes, run.stored)
 
     def advance(self, steps: int) -> bool:
         """Take the open batch further; False when a limit or the callback ends the run."""

@@ -14,6 +14,7 @@ import slq
 from slq import _checkpoint, _store
 from slq._checkpoint import Checkpoint
 from slq._lanczos import LanczosRun
+from slq._vectors_file import Vectors
 
 GENERATOR = np.random.default_rng(5)
 ROUGH = GENERATOR.standard_normal((150, 150))
@@ -382,14 +383,15 @@ def test_what_memory_did_not_hold_is_not_tried_again(tmp_path, monkeypatch):
 def test_writing_is_done_only_where_it_is_cheap_beside_the_run(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(_checkpoint, "perf_counter", lambda: now[0])
-    file = Checkpoint(tmp_path / "run.npz", {"n": 10})
-    assert not file.due(1, 10, 8, 0)
+    file = Checkpoint(tmp_path / "run.npz", {"n": 10}, _store.CHECKPOINT, lambda *_: None)
+    assert not file.due(160)
     now[0] = 2.0
-    assert file.due(1, 10, 8, 0)
-    assert not file.due(4, 10**9, 8, 0)
-    assert not file.due(1, 10**6, 8, 100)
+    assert file.due(160)
+    assert not file.due(64 * 10**9)
+    many = Vectors("0-1", 100, 8 * 10**6, lambda _: (np.zeros(1, dtype=int), ()))
+    assert not file.due(160, many)
     now[0] = 61.0  # a minute without a write may cost more
-    assert file.due(1, 10**6, 8, 100)
+    assert file.due(160, many)
     file.close()
 
 
