@@ -90,6 +90,8 @@ def eigs(
     max_products: int | None = None,
     gram: Flag = False,
     symmetric_part: Flag = False,
+    checkpoint: Path | None = None,
+    resume: Flag = False,
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
     json: Flag = False,
 ) -> int:
@@ -115,6 +117,10 @@ def eigs(
         Take A^T A, for squared singular values; A may be rectangular.
     symmetric_part : bool
         Take (A + A^T) / 2.
+    checkpoint : Path
+        An .npz file that the search is written to as it goes, and resumed from where it exists.
+    resume : bool
+        Only resume: fail where CHECKPOINT does not exist.
     out : Path
         Write values, residuals and vectors to this .npz file.
     json : bool
@@ -127,11 +133,15 @@ def eigs(
     from slq._sources import operator_from
 
     target = None if out is None else result_file(source, out)
+    require_checkpoint(checkpoint, resume)
     operator = operator_from(source, gram=gram, symmetric_part=symmetric_part)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SlqWarning)  # the result names them, and `_tell` shows them
-            pairs = eigsh(operator, k, which=which, tol=tol, rng=seed, max_products=max_products, progress=watched())
+            pairs = eigsh(
+                operator, k, which=which, tol=tol, rng=seed, max_products=max_products, progress=watched(),
+                checkpoint=checkpoint,
+            )  # fmt: skip
     except RunError as error:
         if error.partial is not None:
             tell(error.partial, json)
@@ -140,6 +150,9 @@ def eigs(
     if target is not None:
         np.savez(target, values=pairs.values, residuals=pairs.residuals, vectors=to_host(pairs.vectors))
         note(f"written: {target}: values, residuals, vectors.")
+    if pairs.status.startswith("interrupted"):
+        msg = f"the same command goes on from {checkpoint}."
+        raise KeyboardInterrupt(msg)
     return 0 if pairs.converged.all() else 1
 
 

@@ -1,8 +1,8 @@
 """A run on disk: what its products gave and what it goes on from, so that it may be killed at any instant.
 
-The file is an archive as of `_store`, replaced in one step, and vectors beside it (`_vectors_file`). Here is known whose
-file it is, when it is cheap to write, and which signals ask to end; what is written is said by `_past` for a spectrum
-and by `_search` for eigenpairs.
+The file is an archive as of `_store`, replaced in one step, and vectors beside it (`_vectors_file`). Here is known
+whose file it is, when it is cheap to write, and which signals ask to end; what is written is said by `_past` for a
+spectrum and by `_search` for eigenpairs.
 """
 
 from __future__ import annotations

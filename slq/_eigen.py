@@ -5,15 +5,20 @@ Interior eigenvalues are not looked for: they need a factorisation or a filter, 
 
 from __future__ import annotations
 
+import zlib
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
-from slq import _arrays, _deflation, _probes
+from slq import _arrays, _deflation, _probes, _store
 from slq._arrays import Array
+from slq._checkpoint import Checkpoint
 from slq._eigenpairs import Eigenpairs
 from slq._ends import Which
-from slq._hunt import Callback, Hunt
+from slq._hunt import Callback, Hunt, Resumed
 from slq._opening import dtype_of_vectors
 from slq._operators import Operator, as_symmetric
 from slq._probes import Seed
@@ -45,6 +50,7 @@ def eigsh(
     memory: float | None = None,
     progress: bool = False,
     callback: Callback | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Eigenpairs:
     """Compute eigenvalues and eigenvectors at the ends of the spectrum, and verify that none was missed.
 
@@ -92,6 +98,13 @@ def eigsh(
         Show a progress bar on stderr (needs tqdm).
     callback : callable, optional
         Called with the partial Eigenpairs every few products; return True to stop. Making them costs time.
+    checkpoint : str or Path, optional
+        An .npz file that the search is written to, as often as costs 1 % of its time, and resumed from where it exists:
+        with the same operator and options, to the same bits. All vectors lie in a file beside it. It stays when the
+        search has ended; a call with it gives the result again. SIGINT and SIGTERM end a search that has one after the
+        current product (on a device after those that are queued), with a status that begins with "interrupted"; a
+        second one ends it at once. Resuming costs one product of `block` columns, which tells whether the operator is
+        the same.
 
     Returns
     -------
@@ -101,7 +114,10 @@ def eigsh(
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of range, an array of another library, or `A` is no real symmetric operator.
+        If an argument is out of range, an array of another library, `A` is no real symmetric operator, or `checkpoint`
+        is damaged or another run's.
+    BlockingIOError
+        If another run has `checkpoint` open.
     RunError
         If a product is not finite, of the wrong shape or raises, or `callback` raises; `.partial` holds what was found.
 
@@ -145,23 +161,49 @@ def eigsh(
         raise ValueError(msg)
     free = _arrays.free_memory(operator.xp, operator.device) / 2 if memory is None else memory
     room = int(free // (operator.n * _arrays.itemsize(vectors)))
-    return Hunt(
-        operator,
-        k,
-        which,
-        tol=tol,
-        size=_basis(k, operator.n - found, basis, room - found, block),
-        block=min(block, operator.n - found),
-        seed=_probes.seed_from(rng),
-        dtype=vectors,
-        start=None if start is None else _mixed(_rows("start", start, operator, vectors), block, operator.xp),
-        known=known,
-        verify=verify,
-        confidence=confidence,
-        limit=max(_LEAST_LIMIT, _LIMIT * operator.n) if max_products is None else int(max_products),
-        callback=callback,
-        show_progress=progress,
-    ).run()
+    first = None if start is None else _mixed(_rows("start", start, operator, vectors), block, operator.xp)
+    seed, saved = _probes.seed_from(rng), None
+    size = _basis(k, operator.n - found, basis, room - found, block)
+    with ExitStack() as stack:
+        if checkpoint is not None:
+            options = {
+                "slq": version("slq"), "n": operator.n, "k": k, "which": which, "tol": tol,
+                "dtype of the operator": _arrays.dtype_name(operator.dtype), "dtype": _arrays.dtype_name(vectors),
+                "start": _named(first), "deflate": _named(known), "verify": verify, "basis": basis, "block": block,
+                "confidence": confidence, "max_products": max_products, "memory": memory,
+            }  # fmt: skip
+            saved = Checkpoint(Path(checkpoint), options, _store.SEARCH, Resumed)
+            stack.callback(saved.close)
+            seed = saved.known("rng", seed, free=rng is None)
+            size = saved.known("size", size)
+        hunt = Hunt(
+            operator,
+            k,
+            which,
+            tol=tol,
+            size=size,
+            block=min(block, operator.n - found),
+            seed=seed,
+            dtype=vectors,
+            start=first,
+            known=known,
+            verify=verify,
+            confidence=confidence,
+            limit=max(_LEAST_LIMIT, _LIMIT * operator.n) if max_products is None else int(max_products),
+            callback=callback,
+            show_progress=progress,
+            checkpoint=saved,
+        )
+        stack.pop_all()
+    return hunt.run()
+
+
+def _named(rows: Array | None) -> str | None:
+    """Return a name that other vectors do not have."""
+    if rows is None:
+        return None
+    content = np.ascontiguousarray(_arrays.to_host(rows))
+    return f"{len(content)} vectors of checksum {zlib.crc32(content.data):08x}"
 
 
 def _basis(k: int, n: int, basis: int | None, room: int, block: int) -> int:

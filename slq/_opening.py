@@ -18,8 +18,8 @@ from slq._choice import PRECISIONS, Deflate, choose
 from slq._hermitian import real_form
 from slq._operators import Operator
 from slq._probes import Kind, Seed
-from slq._session import Callback, Session
 from slq._record import Past
+from slq._session import Callback, Session
 from slq._spectrum import Spectrum
 from slq._store import CHECKPOINT
 

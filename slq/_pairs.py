@@ -5,10 +5,11 @@ Vectors are rows and stay on their device; values and residuals are on the host.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from slq import _arrays, _ends
 from slq._arrays import Array, Floats
@@ -64,12 +65,22 @@ def coupled(edges: tuple[float, float], near: Pairs | None) -> tuple[float, floa
     return -_upper(-low, -near.values, near.residuals), _upper(high, near.values, near.residuals)
 
 
-def measured(operator: Operator, pairs: Pairs, scale: float) -> Pairs:
-    """Multiply each vector once more: return the best pairs in their span and the residuals of A / scale."""
-    xp, rows, count = operator.xp, pairs.rows, len(pairs.values)
-    batches = [rows[i : min(i + _BATCH, count), :] for i in range(0, count, _BATCH)]
-    images = xp.concat([image_rows(operator, batch) for batch in batches], axis=0)
-    images = _arrays.cast(images, rows.dtype, xp) / scale
+def stored(pairs: Pairs, first: int) -> Iterable[npt.NDArray[Any]]:
+    """Give vectors from the given number on, on the host and as they are, one by one."""
+    kind = np.dtype(_arrays.dtype_name(pairs.rows.dtype))
+    return (_arrays.to_host(pairs.rows[i : i + 1, :]).astype(kind) for i in range(first, len(pairs.values)))
+
+
+def measured(operator: Operator, pairs: Pairs, scale: float, after: Callable[[int], object]) -> Pairs:
+    """Multiply each vector once more: return the best pairs in their span and the residuals of A / scale.
+
+    `after` is called after each product with its number of columns.
+    """
+    xp, rows, count, parts = operator.xp, pairs.rows, len(pairs.values), []
+    for i in range(0, count, _BATCH):
+        parts.append(image_rows(operator, rows[i : min(i + _BATCH, count), :]))
+        after(int(parts[-1].shape[0]))
+    images = _arrays.cast(xp.concat(parts, axis=0), rows.dtype, xp) / scale
     projected = _arrays.to_host(xp.matmul(images, rows.T))
     if not np.isfinite(projected).all():
         msg = "the product with a converged vector gave NaN or Inf. `slq.check` looks for the cause."

@@ -11,7 +11,7 @@ Ritz vectors survive a restart is chosen as by Yamazaki, Bai, Simon, Wang & Wu 2
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,6 +39,14 @@ class Ritz(NamedTuple):
     residuals: Floats
 
 
+class Saved(NamedTuple):
+    """What `Restarts.state` gave, and all rows: with it a space goes on as if it had not been left."""
+
+    arrays: Mapping[str, npt.NDArray[Any]]
+    facts: Mapping[str, Any]
+    rows: Iterable[npt.NDArray[Any]]
+
+
 class Restarts:
     """A basis that grows by products and shrinks by restarts.
 
@@ -52,8 +60,8 @@ class Restarts:
         Of the vectors.
     size : int
         Most vectors of the basis.
-    start : array, shape (b, n)
-        First block; made orthonormal here.
+    start : array, shape (b, n), or Saved
+        First block; made orthonormal here. Or where an earlier space goes on.
     locked : array, shape (d, n), optional
         Orthonormal rows; the matrix is taken on what is orthogonal to them.
     scale : float, optional
@@ -73,6 +81,12 @@ class Restarts:
         The largest product of a unit vector so far, an estimate of |A| from below.
     asymmetry : float
         Largest |u^T A v - v^T A u| among basis vectors that should be zero.
+    left, made : int
+        Steps to go and steps done since they were asked for.
+    version : int
+        How often vectors were changed, not only added to.
+    after_step : callable or None
+        Called after each step with True, and with False where one has failed, as long as the steps before can be saved.
     """
 
     def __init__(
@@ -82,14 +96,17 @@ class Restarts:
         dtype: Any,
         *,
         size: int,
-        start: Array,
+        start: Array | Saved,
         locked: Array | None = None,
         scale: float | None = None,
     ) -> None:
         self._operator, self._xp, self._dtype, self._draw = operator, operator.xp, dtype, draw
-        self._locked = 0 if locked is None else int(locked.shape[0])
+        if isinstance(start, Saved):
+            self._locked, self._block = int(start.facts["locked"]), int(start.facts["block"])
+        else:
+            self._locked, self._block = 0 if locked is None else int(locked.shape[0]), int(start.shape[0])
         self.room = operator.n - self._locked
-        self.size, self._block = min(size, self.room), int(start.shape[0])
+        self.size = min(size, self.room)
         shape = (self._locked + self.size + self._block, operator.n)
         self._rows = self._xp.zeros(shape, dtype=dtype, device=operator.device)
         if locked is not None:
@@ -98,12 +115,18 @@ class Restarts:
         self._projected = np.zeros((self.size, self.size))
         self.tail = np.zeros((0, 0))
         self._scale = scale
-        self._chunk, self._on_host = 1, _arrays.is_numpy(self._xp)
+        self._chunk, self._ahead, self._on_host = 1, 0, _arrays.is_numpy(self._xp)
         self._pending: list[tuple[Array, Array]] = []
         self._accumulator = _arrays.accumulator_dtype(self._xp, operator.device)
         self._unit = max(_arrays.epsilon(dtype), _arrays.epsilon(operator.dtype))
         self.products, self.norm, self.asymmetry = 0, 0.0, 0.0
-        self._place(start)
+        self.left, self.made, self.version = 0, 0, 0
+        self.after_step: Callable[[bool], object] | None = None
+        self._first: tuple[Array, Array] | None = None
+        if isinstance(start, Saved):
+            self._restore(start)
+        else:
+            self._place(start)
 
     @property
     def complete(self) -> bool:
@@ -122,21 +145,44 @@ class Restarts:
 
     def advance(self, steps: int, products: int) -> None:
         """Multiply up to `steps` blocks, as far as they fit into the basis and the number of products left."""
-        chunk = min(steps, self._chunk)
-        while steps > 0 and not (self.full or self.complete or self._width > products):
-            before = self.products
+        self.ask(steps)
+        self.go_on(products)
+
+    def ask(self, steps: int) -> None:
+        """Say how many steps `go_on` shall make."""
+        self.left, self.made = steps, 0
+
+    def go_on(self, products: int) -> None:
+        """Make the steps that are left of those that were asked for."""
+        last, broken = self.products + products, False
+        while not broken and (self._ahead or self._pending or self._fits(last)):
+            if not (self._ahead or self._pending):  # no saved space is in the middle of it
+                self._ahead = min(self.left, self._chunk)
             try:
-                for _ in range(min(chunk, steps)):
-                    self._step()
-                    if self.full or self.products - before + self._width > products:
-                        break
+                self._steps(last)
             finally:  # when a product raises, the steps before it are kept
                 broken = self._fetch()
-            steps -= chunk
-            products -= self.products - before
-            chunk = self._chunk = 1 if broken or self._on_host else min(2 * self._chunk, _FETCH_EVERY)
-            if broken:
-                break
+            self._chunk = 1 if broken or self._on_host else min(2 * self._chunk, _FETCH_EVERY)
+
+    def _fits(self, last: int) -> bool:
+        """Whether another step is asked for, fits, and leaves products at or below `last`."""
+        return self.left > 0 and not (self.full or self.complete or self.products + self._width > last)
+
+    def _steps(self, last: int) -> None:
+        """Make the steps up to the next copy of coefficients."""
+        while self._ahead:
+            try:
+                self._step()
+            except Exception:
+                self._tell(False)
+                raise
+            self.left, self.made = self.left - 1, self.made + 1
+            self._ahead = self._ahead - 1 if self._fits(last) else 0
+            self._tell(True)
+
+    def _tell(self, whole: bool) -> None:
+        if self.after_step is not None:
+            self.after_step(whole)
 
     def ritz(self) -> Ritz:
         """Return all eigenpairs of the projected matrix, with the residual norms that they have in exact arithmetic."""
@@ -165,26 +211,87 @@ class Restarts:
         self._projected[:] = 0.0
         self._projected[range(count), range(count)] = ritz.values[keep]
         self.tail, self.used = self.tail @ ritz.coefficients[:, keep], count
+        self.version += 1
+
+    # -- leaving and coming back -------------------------------------------------------------------------------------
+
+    @property
+    def rows(self) -> int:
+        """Rows that a saved space has: locked ones, the basis, the block to be multiplied next."""
+        return self._locked + self.used + self._width
+
+    @property
+    def locked(self) -> Array:
+        """The locked rows."""
+        return self._rows[: self._locked, :]
+
+    @property
+    def first(self) -> tuple[Floats, Floats] | None:
+        """Coefficients of the very first step: those of the block in its own product, and what was left."""
+        if self._first is None:
+            return None
+        C, R = (_arrays.to_host(x) for x in self._first)
+        return C[self._locked : self._locked + R.shape[1]], R
+
+    def state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any], int]:
+        """Return all but the rows as arrays and facts, and how many rows belong to it; without steps that failed."""
+        whole = next((i for i, found in enumerate(self._pending) if not _finite(found)), len(self._pending))
+        pending = [[_arrays.to_host(x) for x in found] for found in self._pending]
+        lost = [R.shape[0] for _, R in pending[whole:]]
+        width, less = (lost or [self._width])[0], sum(lost)
+        arrays = {"projected": self._projected, "tail": self.tail}
+        for i, (C, R) in enumerate(pending[:whole]):
+            arrays |= {f"pending{i}": C, f"coupling{i}": R}
+        facts = {
+            "locked": self._locked, "used": self.used - less, "width": width, "block": self._block, "size": self.size,
+            "scale": self._scale, "chunk": self._chunk, "ahead": self._ahead + len(lost), "pending": whole,
+            "unit": self._unit, "products": self.products - less, "norm": self.norm, "asymmetry": self.asymmetry,
+            "left": self.left + len(lost), "made": self.made - len(lost), "version": self.version,
+        }  # fmt: skip
+        return arrays, facts, self._locked + self.used - less + width
+
+    def stored(self, first: int, last: int) -> Iterable[npt.NDArray[Any]]:
+        """Give rows on the host, as they are, one by one."""
+        kind = np.dtype(_arrays.dtype_name(self._dtype))
+        return (_arrays.to_host(self._rows[i : i + 1, :]).astype(kind) for i in range(first, last))
+
+    def _restore(self, saved: Saved) -> None:
+        arrays, facts = saved.arrays, saved.facts
+        self._projected, self.tail = np.array(arrays["projected"]), arrays["tail"]
+        self.used, self._width, self._scale = facts["used"], facts["width"], facts["scale"]
+        self._chunk, self._ahead, self._unit = facts["chunk"], facts["ahead"], facts["unit"]
+        self.products, self.norm, self.asymmetry = facts["products"], facts["norm"], facts["asymmetry"]
+        self.left, self.made, self.version = facts["left"], facts["made"], facts["version"]
+        self._pending = [(arrays[f"pending{i}"], arrays[f"coupling{i}"]) for i in range(facts["pending"])]
+        count = 0
+        for count, row in enumerate(saved.rows, start=1):
+            self._put(count - 1, _arrays.from_host(row, self._xp, dtype=self._dtype, device=self._operator.device))
+        if self._projected.shape != (self.size, self.size) or count != self.rows:
+            msg = f"{count} vectors where {self.rows} belong, basis of {self.size}"
+            raise ValueError(msg)
+
+    # -- steps ------------------------------------------------------------------------------------------------------
 
     def _step(self) -> None:
         """Multiply the newest block; what is left after projection becomes the next."""
         xp, first, last = self._xp, self._locked + self.used, self._locked + self.used + self._width
         images = image_rows(self._operator, self._rows[first:last, :])
-        self.products += self._width
-        self._unit = max(self._unit, _arrays.epsilon(images.dtype))
+        unit = max(self._unit, _arrays.epsilon(images.dtype))
         images = _arrays.cast(images, self._dtype, xp)
         if self._scale is None:
             self._scale = _arrays.extreme_scale(float(xp.max(xp.abs(images))), self._dtype)
         if self._scale != 1.0:
             images = images / self._scale
-        self.used += self._width
         images, coefficients = self._project_out(images, last)
         images, coupling = self._normalise(images)
         images, correction = self._project_out(images, last)
         images, change = self._normalise(images)
         self._put(last, images)
-        coefficients = coefficients + xp.matmul(correction, coupling)
-        self._pending.append((coefficients, xp.matmul(change, coupling)))
+        found = (coefficients + xp.matmul(correction, coupling), xp.matmul(change, coupling))
+        # Only now: what fails before has changed nothing.
+        self._pending.append(found)
+        self._first = self._first or found
+        self.products, self.used, self._unit = self.products + self._width, self.used + self._width, unit
 
     def _normalise(self, rows: Array) -> tuple[Array, Array]:
         """Return orthonormal rows Q and the R with rows = R^T Q."""
@@ -200,12 +307,14 @@ class Restarts:
 
         Tells whether there was one.
         """
+        self._pending = [(_arrays.to_host(C), _arrays.to_host(R)) for C, R in self._pending]
+        if not all(_finite(found) for found in self._pending):
+            self._tell(False)
         pending, self._pending = self._pending, []
-        end = self.used - sum(int(coupling.shape[0]) for _, coupling in pending)
-        for coefficients, coupling in pending:
-            C, R = _arrays.to_host(coefficients), _arrays.to_host(coupling)
+        end = self.used - sum(R.shape[0] for _, R in pending)
+        for C, R in pending:
             width = R.shape[0]
-            if not (np.isfinite(C).all() and np.isfinite(R).all()):
+            if not _finite((C, R)):
                 self.used = end
                 self._raise_not_finite()
             begin, end = end, end + width
@@ -238,6 +347,7 @@ class Restarts:
         """Go on with the directions of the next block that are left, or with random ones where none is."""
         last = self._locked + self.used
         width = mixing.shape[1]
+        self.version += 1
         if width:
             block = self._rows[last : last + self._width, :]
             self._put(last, self._xp.matmul(self._host(mixing.T), block))
@@ -284,3 +394,7 @@ class Restarts:
             "precision, a division by zero inside the operator, uninitialised memory. `slq.check` looks for the cause."
         )
         raise RunError(msg)
+
+
+def _finite(found: tuple[Array, Array]) -> bool:
+    return all(bool(np.isfinite(_arrays.to_host(x)).all()) for x in found)

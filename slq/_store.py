@@ -20,12 +20,13 @@ import numpy.typing as npt
 
 ARRAYS = ("alpha", "beta", "lengths", "overlaps", "groups", "deflated", "projected")
 _FORMAT = 1
-SPECTRUM, HISTORY, CHECKPOINT = "slq.Spectrum", "slq.History", "slq.Checkpoint"
+SPECTRUM, HISTORY, CHECKPOINT, SEARCH = "slq.Spectrum", "slq.History", "slq.Checkpoint", "slq.Search"
 # How each kind of file is read.
 _READERS = {
     SPECTRUM: "Read it by slq.load",
     HISTORY: "Read it by slq.History.load",
     CHECKPOINT: "Go on from it by slq.spectrum(A, checkpoint=...)",
+    SEARCH: "Go on from it by slq.eigsh(A, checkpoint=...)",
 }
 # What reading a damaged archive raises, by where the damage is.
 _DAMAGE = (
@@ -89,11 +90,18 @@ def opened(path: Path, kind: str, names: Iterable[str] = ()) -> Iterator[tuple[d
     if missing := set(names) - set(arrays):
         msg = f"{path} lacks {', '.join(sorted(missing))}: it is damaged. Restore it or run again."
         raise ValueError(msg)
-    try:
+    with consistent(path):
         if not isinstance(number, int):
             msg = "no format number"
             raise ValueError(msg)
         yield arrays, header["facts"]
+
+
+@contextmanager
+def consistent(path: Path) -> Iterator[None]:
+    """Tell errors that using the parts of a file raises as what they are."""
+    try:
+        yield
     except (AttributeError, KeyError, TypeError, IndexError, ValueError, ArithmeticError) as error:
         msg = f"{path} contradicts itself ({type(error).__name__}: {error}). Restore it or run again."
         raise ValueError(msg) from error

@@ -20,7 +20,7 @@ from slq._driver import spectrum
 from slq._errors import RunError, SlqWarning
 from slq._history import History
 from slq._spectrum import Spectrum, load
-from slq._store import HISTORY, kind_of, with_suffix
+from slq._store import HISTORY, kind_of
 from slq._terminal import RESULT, Flag, note, result_file, say, tell, watched
 
 _START = """\
@@ -146,9 +146,7 @@ def run(
     from slq._sources import name_of, operator_from
 
     target = result_file(source, Path(name_of(source) + RESULT) if out is None else out)
-    if resume and (checkpoint is None or not with_suffix(checkpoint).exists()):
-        msg = f"--resume needs --checkpoint FILE, the file of a run that was begun with it; got {checkpoint}."
-        raise ValueError(msg)
+    require_checkpoint(checkpoint, resume)
     operator = operator_from(source, gram=gram, symmetric_part=symmetric_part)
     latest: list[Spectrum] = []
     try:
