@@ -37,6 +37,8 @@ from slq._quantities import (
     schatten_norm,
     von_neumann_entropy,
 )
+from slq._shard_folder import ShardFolder
+from slq._sharding import shard
 from slq._spectra import Spectra
 from slq._spectrum import Spectrum, load
 from slq._stage import lanczos
@@ -63,6 +65,7 @@ __all__ = [
     "Plan",
     "Rule",
     "RunError",
+    "ShardFolder",
     "SlqWarning",
     "Spectra",
     "Spectrum",
@@ -102,6 +105,7 @@ __all__ = [
     "plot",
     "real_form",
     "schatten_norm",
+    "shard",
     "sharpness",
     "spectra",
     "spectrum",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class NoMeter:
     """Shows nothing."""
@@ -14,14 +16,18 @@ class NoMeter:
 
 
 class _Bar(NoMeter):
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
         from tqdm.auto import tqdm
 
-        self._bar = tqdm(unit=" products", leave=False)
+        self._bar = tqdm(leave=False, **options)
 
     def update(self, products: int, steps: int) -> None:
         self._bar.set_description(f"{steps} steps", refresh=False)
-        self._bar.update(products - self._bar.n)
+        self.reach(products)
+
+    def reach(self, done: int) -> None:
+        """Move on to so many units."""
+        self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
         self._bar.close()
@@ -29,8 +35,17 @@ class _Bar(NoMeter):
 
 def meter() -> NoMeter:
     """Return a tqdm bar, or say how to get one."""
+    return _bar(unit=" products")
+
+
+def reading(size: int) -> _Bar:
+    """Return a bar of bytes that are read, as `meter` does; `reach` moves it."""
+    return _bar(unit="B", unit_scale=True, total=size)
+
+
+def _bar(**options: Any) -> _Bar:
     try:
-        return _Bar()
+        return _Bar(**options)
     except ImportError as error:
         msg = "`progress=True` needs tqdm: python -m pip install 'slq[cli]'."
         raise ImportError(msg) from error

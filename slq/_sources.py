@@ -51,10 +51,10 @@ def operator_from(source: str, *, gram: bool = False, symmetric_part: bool = Fal
         msg = "--gram and --symmetric-part exclude each other: the first gives A^T A, the second (A + A^T) / 2."
         raise SourceError(msg)
     path = Path(source)
-    found = _read(path) if path.exists() or ":" not in source else _made_by(source)
+    found = read(path) if path.exists() or ":" not in source else _made_by(source)
     if not (is_array(found) or scipy.sparse.issparse(found)):
         return gram_of(found) if gram else _as_it_is(found, source, symmetric_part)
-    matrix = _floating(found)
+    matrix = floating(found)
     if gram:
         return gram_of(matrix)
     _require_square(matrix, source)
@@ -74,7 +74,7 @@ def name_of(source: str) -> str:
 # -- files ------------------------------------------------------------------------------------------------------
 
 
-def _read(path: Path) -> Any:
+def read(path: Path) -> Any:
     """Read a matrix by the ending of its name."""
     if not path.is_file():
         problem = "this is a folder" if path.is_dir() else "no such file"
@@ -187,7 +187,7 @@ def _as_it_is(found: Any, source: str, symmetric_part: bool) -> Operator:
 # -- matrices ---------------------------------------------------------------------------------------------------
 
 
-def _floating(matrix: Any) -> Any:
+def floating(matrix: Any) -> Any:
     """Return a matrix of real floating numbers, sparse ones by rows; others raise in `as_operator`."""
     if scipy.sparse.issparse(matrix):
         matrix = matrix.tocsr()

@@ -57,9 +57,9 @@ def write(
             np.savez(file, allow_pickle=False, header=np.array(text), **arrays)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).chmod(0o666 & ~umask())
         Path(temporary).replace(path)
-        _flush(path.parent)
+        flush(path.parent)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -169,7 +169,7 @@ def _lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _flush(folder: Path) -> None:
+def flush(folder: Path) -> None:
     """Have the new name of a file on disk before anything relies on it; Windows has no such call."""
     if os.name == "nt":
         return
@@ -189,7 +189,7 @@ def _plain(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else str(value)
 
 
-def _umask() -> int:
+def umask() -> int:
     current = os.umask(0)
     os.umask(current)
     return current

@@ -30,6 +30,7 @@ and tells how wrong each number can be.
   slq demo            see it at work on a neural network (torch, scikit-learn)
   slq run SOURCE      compute: SOURCE is a matrix file, or module:factory
   slq trace SOURCE    the trace of a function, such as log: --function log
+  slq shard MATRIX    cut a matrix too large for one memory into row shards
   slq eigs SOURCE     eigenvalues at the ends, with residuals
   slq show FILE       look at a result again
   slq compare A B     how far two results differ
@@ -43,7 +44,7 @@ Each explains itself: slq run --help"""
 def command_of(arguments: Sequence[str]) -> Callable[[], object] | str:
     """Return what the command line asks for, ready to be called, or a text that says why it makes no sense."""
     verbs: dict[str, Callable[..., int]] = {
-        verb.__name__: verb for verb in (demo, run, trace, eigs, show, compare, plot, report, info)
+        verb.__name__: verb for verb in (demo, run, trace, eigs, shard, show, compare, plot, report, info)
     }
     first = next(iter(arguments), "-")
     if not first.startswith("-") and first not in verbs:
@@ -168,6 +169,28 @@ def run(
         msg = f"what there is lies in {saved}; the same command goes on from {checkpoint}."
         raise KeyboardInterrupt(msg)
     note(f"written: {saved}. Draw it: slq plot {saved}")
+    return 0
+
+
+def shard(
+    source: Path, /, *, parts: int = 8, out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None
+) -> int:
+    """Cut a sparse matrix into row shards, for processes that each read some (slq_torch.distributed.sharded_csr).
+
+    Parameters
+    ----------
+    source : Path
+        A file .mtx or .mtx.gz (Matrix Market, of any size: memory holds one part) or .npz (scipy.sparse.save_npz).
+    parts : int
+        How many, with about equally many entries; at least as many as there will be processes.
+    out : Path
+        Folder to make; by default the name of SOURCE with .shards, in the current folder.
+    """
+    from slq._sharding import shard as shard_file
+
+    written = shard_file(source, out, parts=parts, progress=watched())
+    say(repr(written))
+    note(f"written: {written.folder}")
     return 0
 
 

@@ -19,7 +19,7 @@ from slq import _cli, _environment
 
 pytest.importorskip("cyclopts")
 
-VERBS = ["demo", "run", "trace", "eigs", "show", "compare", "plot", "report", "info"]
+VERBS = ["demo", "run", "trace", "eigs", "shard", "show", "compare", "plot", "report", "info"]
 GRID = sp.kronsum(*[sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(12, 12))] * 2, format="csr")
 
 FACTORIES = """
@@ -826,3 +826,16 @@ def test_compare_refuses_what_is_no_result(refused, result):
 def test_plot_draws_every_form_of_the_density(cli, result, kind):
     pytest.importorskip("matplotlib")
     assert cli("plot", result, result, "--kind", kind)[:2] == (0, f"grid.spectrum.{kind}.png\n")
+
+
+def test_a_matrix_is_cut_into_shards(cli, folder):
+    code, out, err = cli("shard", "grid.mtx.gz", "--parts", 3, "--out", "parts")
+
+    assert code == 0
+    assert re.search(r"parts: n = 144, 672 entries, float64, 3 parts", out)
+    assert err == "slq: written: parts\n"
+    assert len(list((folder / "parts").glob("part-*.npz"))) == 3
+
+
+def test_shards_are_not_written_over(refused):
+    assert "exists" in refused("shard", "grid.npz", "--out", ".")
