@@ -23,14 +23,17 @@ from slq_torch._parameters import Selection, from_model
 from slq_torch._passes import Loss
 from slq_torch._probe_parallel import device_of, run_probes
 from slq_torch._ranks import Ranks
+from slq_torch._sharded_csr import ShardedMatrix, sharded_csr
 
 __all__ = [
     "DataParallelOperator",
     "DistributedPlan",
     "ParameterShardedOperator",
+    "ShardedMatrix",
     "data_parallel",
     "parameter_sharded",
     "plan",
+    "sharded_csr",
     "spectrum",
 ]
 
