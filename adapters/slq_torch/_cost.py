@@ -1,0 +1,271 @@
+"""What one Lanczos step costs over many ranks: bytes, messages, memory and seconds, from the figures of a machine.
+
+Pure arithmetic on how the four layouts work, per rank: n numbers are cut into `ranks` shards; a ring brings a rank
+(ranks - 1) / ranks of what all have, in ranks - 1 messages (Thakur, Rabenseifner & Gropp 2005,
+doi:10.1177/1094342005051521); a sum of a few numbers takes 2 log2(ranks) messages. Products, exchanges and passes over
+memory are added up, as if nothing overlapped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, log2
+
+# Passes over a vector in the three-term recurrence: x, w and the previous one read, two written, the probe's norm.
+_PASSES = 6
+# Vectors of the recurrence that stay: the newest two and their image.
+_VECTORS = 3
+# Sums over ranks in a step of the recurrence, and more of them where the basis is projected out twice.
+_SUMS, _SUMS_BASIS = 2, 4
+# Reads of every stored vector in a step: two sweeps, each an inner product and an update.
+_READS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Figures of one rank and of what connects it to others; those that programs reach, not those of the catalogue.
+
+    Attributes
+    ----------
+    flops : float
+        Floating-point operations per second in passes through a model.
+    stream : float
+        Bytes per second from memory.
+    memory : float
+        Bytes that a run may use.
+    latency : float
+        Seconds that a message takes, however short.
+    bandwidth : float
+        Bytes per second into one rank while all communicate, between nodes.
+    node : int
+        Ranks of one node; 1 by default, where there is one network only.
+    node_bandwidth : float
+        The same as `bandwidth`, within a node.
+    """
+
+    flops: float
+    stream: float
+    memory: float
+    latency: float
+    bandwidth: float
+    node: int = 1
+    node_bandwidth: float = 0.0
+
+    def ring(self, ranks: int, bytes_each: float) -> float:
+        """Return the seconds of an all-gather or reduce-scatter in which every rank receives so many bytes."""
+        speed = self.node_bandwidth if 1 < ranks <= self.node else self.bandwidth
+        return 0.0 if ranks == 1 else (ranks - 1) * self.latency + bytes_each / speed
+
+    def sums(self, ranks: int, count: int) -> float:
+        """Return the seconds of sums of a few numbers over ranks."""
+        return count * 2 * ceil(log2(ranks)) * self.latency
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one step of all probes costs one rank.
+
+    Attributes
+    ----------
+    received : float
+        Bytes that come from other ranks.
+    messages : float
+        In how many messages.
+    memory : float
+        Bytes that the run holds.
+    product, exchange, vectors, sums : float
+        Seconds of multiplying, of moving vectors or parameters, of passes over vectors and basis, and of small sums.
+    """
+
+    received: float
+    messages: float
+    memory: float
+    product: float
+    exchange: float
+    vectors: float
+    sums: float
+
+    @property
+    def seconds(self) -> float:
+        """All of these together."""
+        return self.product + self.exchange + self.vectors + self.sums
+
+    @property
+    def bottleneck(self) -> str:
+        """The name of the largest of them."""
+        return max(("product", "exchange", "vectors", "sums"), key=lambda name: getattr(self, name))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run keeps of its vectors.
+
+    Attributes
+    ----------
+    probes, steps : int
+        Of the run.
+    itemsize : int
+        Bytes of a number in vectors; 4 by default.
+    basis : int
+        Bytes of a number in stored Krylov vectors, 0 where none are kept; 2 by default.
+    """
+
+    probes: int = 1
+    steps: int = 60
+    itemsize: int = 4
+    basis: int = 2
+
+    def held(self, n: float) -> float:
+        """Return the bytes of the recurrence and the basis of all probes, for vectors of n numbers."""
+        return self.probes * n * (_VECTORS * self.itemsize + self.steps * self.basis)
+
+    def passes(self, n: float, machine: Machine) -> float:
+        """Return the seconds of a step's passes over vectors of n numbers, with half of the basis there on average."""
+        moved = _PASSES * self.itemsize + _READS * self.basis * self.steps / 2
+        return self.probes * n * moved / machine.stream
+
+    @property
+    def sums(self) -> int:
+        """Small sums over ranks in a step."""
+        return _SUMS + (_SUMS_BASIS if self.basis else 0)
+
+
+def data_parallel(
+    n: float, ranks: int, machine: Machine, run: Run, /, *, work: float, model: float, working: float = 0.0
+) -> Cost:
+    """Cost exact products of a model that every rank holds, on its share of the data, with vectors in shards.
+
+    Parameters
+    ----------
+    n : float
+        Parameters.
+    ranks : int
+        How many.
+    machine : Machine
+        Figures of one rank.
+    run : Run
+        Probes, steps and precisions.
+    work : float
+        Floating-point operations of one product on all data.
+    model : float
+        Bytes of the parameters on one rank.
+    working : float
+        Bytes of activations and buffers.
+
+    Returns
+    -------
+    Cost
+        Per step and rank. It receives 2 n itemsize (ranks - 1) / ranks per probe: shards of the product, and of the
+        next vector from the others.
+    """
+    share = run.probes * n * run.itemsize * (ranks - 1) / ranks
+    whole = 2 * run.probes * n * run.itemsize
+    return Cost(
+        received=2 * share,
+        messages=2 * (ranks - 1),
+        memory=model + whole + working + run.held(n / ranks),
+        product=run.probes * work / ranks / machine.flops,
+        exchange=2 * machine.ring(ranks, share),
+        vectors=run.passes(n / ranks, machine),
+        sums=machine.sums(ranks, run.sums) if ranks > 1 else 0.0,
+    )
+
+
+def probe_parallel(
+    n: float, ranks: int, machine: Machine, run: Run, /, *, work: float, model: float, working: float = 0.0
+) -> Cost:
+    """Cost ranks that each run some of the probes on all data; parameters as for `data_parallel`."""
+    own = Run(ceil(run.probes / ranks), run.steps, run.itemsize, run.basis)
+    return Cost(
+        received=0.0,
+        messages=0,
+        memory=model + own.probes * n * own.itemsize + working + own.held(n),
+        product=own.probes * work / machine.flops,
+        exchange=0.0,
+        vectors=own.passes(n, machine),
+        sums=0.0,
+    )
+
+
+def parameter_sharded(
+    n: float, ranks: int, machine: Machine, run: Run, /, *, work: float, parameter: int = 4, working: float = 0.0
+) -> Cost:
+    """Cost differences of two gradients of a model whose parameters are in shards, as are the vectors.
+
+    Parameters
+    ----------
+    n : float
+        Parameters.
+    ranks : int
+        How many.
+    machine : Machine
+        Figures of one rank.
+    run : Run
+        Probes, steps and precisions.
+    work : float
+        Floating-point operations of two gradients on all data.
+    parameter : int
+        Bytes in which a parameter travels.
+    working : float
+        Bytes of activations, buffers and of the layers that are gathered at a time.
+
+    Returns
+    -------
+    Cost
+        Per step and rank. Each gradient gathers all parameters twice, forwards and backwards, and scatters the sums of
+        gradients: six times the parameters per product.
+    """
+    share = n * parameter * (ranks - 1) / ranks
+    return Cost(
+        received=6 * run.probes * share,
+        messages=6 * run.probes * (ranks - 1),
+        memory=3 * n / ranks * run.itemsize + working + run.held(n / ranks),
+        product=run.probes * work / ranks / machine.flops,
+        exchange=6 * run.probes * machine.ring(ranks, share),
+        vectors=run.passes(n / ranks, machine),
+        sums=machine.sums(ranks, run.sums) if ranks > 1 else 0.0,
+    )
+
+
+def sharded_csr(
+    n: float, ranks: int, machine: Machine, run: Run, /, *, nnz: float, halo: float, peers: int, index: int = 4
+) -> Cost:
+    """Cost a sparse matrix in row shards.
+
+    Parameters
+    ----------
+    n : float
+        Rows.
+    ranks : int
+        How many.
+    machine : Machine
+        Figures of one rank.
+    run : Run
+        Probes, steps and precisions.
+    nnz : float
+        Entries of the whole matrix.
+    halo : float
+        Numbers of each vector that a rank needs from others.
+    peers : int
+        Ranks that these come from.
+    index : int
+        Bytes of a column number.
+
+    Returns
+    -------
+    Cost
+        Per step and rank. A product reads the entries once for all probes, and reads x and writes its image.
+    """
+    rows = n / ranks
+    entries = nnz / ranks * (run.itemsize + index)
+    received = run.probes * halo * run.itemsize
+    speed = machine.node_bandwidth if 1 < ranks <= machine.node else machine.bandwidth
+    return Cost(
+        received=received,
+        messages=peers,
+        memory=entries + run.probes * (rows + halo) * run.itemsize + run.held(rows),
+        product=(entries + run.probes * (2 * rows + halo) * run.itemsize) / machine.stream,
+        exchange=peers * machine.latency + received / speed if ranks > 1 else 0.0,
+        vectors=run.passes(rows, machine),
+        sums=machine.sums(ranks, run.sums) if ranks > 1 else 0.0,
+    )
