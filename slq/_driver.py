@@ -11,6 +11,7 @@ With both probes= and steps= given, exactly those are run.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +31,8 @@ _QUADRATURE_SHARE = 2 / 3
 LEAST_LEFT = 1 / 6
 # Steps between looks at the error: looking costs milliseconds, products may cost microseconds.
 FIRST_LOOK = 8
+# Where the steps are known about, the first look comes at this share of them, and then every so many at least.
+_EARLY, _CLOSE_LOOK = 0.8, 4
 # Probes grow by at most this factor between looks: a few more may settle what many would only average.
 _GROWTH = 4
 # Where single eigenvalues show but are not resolved, up to this many times the steps are spent on them.
@@ -172,7 +175,7 @@ def spectrum(
     )
     status = "interrupted"
     with session:
-        status = _run(session, tol=tol, fixed_probes=probes is not None, fixed_steps=steps is not None)
+        status = run(session, tol=tol, fixed_probes=probes is not None, fixed_steps=steps is not None)
     return session.result(status)
 
 
@@ -252,18 +255,32 @@ def part(A: Any, begin: int, /, *, probes: int, steps: int, rng: int, **options:
     session = open_session(A, begin=begin, probes=probes, steps=steps, rng=rng, deflate="none", **options)
     status = "interrupted"
     with session:
-        status = _run(session, tol=0.5, fixed_probes=True, fixed_steps=True)
+        status = run(session, tol=0.5, fixed_probes=True, fixed_steps=True)
     return session.result(status)
 
 
-def _run(session: Session, *, tol: float, fixed_probes: bool, fixed_steps: bool) -> str:
-    """Spend the products; return in words why it ended."""
+def run(
+    session: Session,
+    *,
+    tol: float,
+    fixed_probes: bool,
+    fixed_steps: bool,
+    expected: int | None = None,
+    grown: Callable[[], object] | None = None,
+) -> str:
+    """Spend the products; return in words why it ended.
+
+    `expected` are the steps that a matrix much like this one took; `grown` is called when the first probes have made
+    theirs, while their vectors are there.
+    """
     runs = session.runs
     free = not (fixed_probes or fixed_steps)
     if free and session.diagonalising_is_cheaper(session.width * FIRST_LOOK):
         return session.diagonalise()
     session.open(session.width)
-    ended = _grow_steps(session, tol=tol, fixed=fixed_steps, free=free)
+    ended = _grow_steps(session, tol=tol, fixed=fixed_steps, free=free, expected=expected)
+    if grown is not None:
+        grown()
     if ended:
         return ended
     if runs.probes < session.choice.probes and not session.add_probes(session.choice.probes):
@@ -295,15 +312,19 @@ def _missing(session: Session, budget: ErrorBudget, tol: float) -> float:
     return float(runs.probes * runs.steps * max((budget.sampling / _left(budget, tol)) ** 2 - 1, 0.0))
 
 
-def _grow_steps(session: Session, *, tol: float, fixed: bool, free: bool) -> str | None:
+def _grow_steps(session: Session, *, tol: float, fixed: bool, free: bool, expected: int | None) -> str | None:
     """Advance the first batch until the quadrature error is small; a text says why the whole run ends here.
 
-    `fixed` steps are made whatever the error; only where probes are `free` too may all columns take their place.
+    `fixed` steps are made whatever the error; only where probes are `free` too may all columns take their place. The
+    first look comes shortly before the `expected` steps, and further ones come closer together.
     """
     runs, most = session.runs, session.choice.steps
     enough = None  # steps at which the error was small enough first
     while not runs.finished and runs.steps < most:
-        if not session.advance(min(most - runs.steps, FIRST_LOOK if fixed else max(FIRST_LOOK, runs.steps // 4))):
+        chunk = FIRST_LOOK if fixed else max(FIRST_LOOK, runs.steps // 4)
+        if expected is not None and not fixed:
+            chunk = max(_CLOSE_LOOK, runs.steps // 12) if runs.steps else max(FIRST_LOOK, int(_EARLY * expected))
+        if not session.advance(min(most - runs.steps, chunk)):
             return session.why_stopped
         if fixed:
             continue

@@ -220,6 +220,11 @@ class LanczosRun:
         padded = np.pad(coefficients, ((0, 0), (0, self._made - coefficients.shape[1])))
         return self._krylov.combine(int(where[0]), padded)
 
+    def following(self, probe: int) -> Array | None:
+        """Return the vector that a probe's next step would multiply, None where the probe has ended."""
+        where = np.flatnonzero(self._active == probe)
+        return self._krylov.current[int(where[0])] if where.size else None
+
     def drop_basis(self) -> None:
         """Free the stored vectors and go on without re-orthogonalisation."""
         self._krylov.drop_basis()

@@ -49,12 +49,14 @@ def open_session(
     checkpoint: str | Path | None = None,
     goal: Mapping[str, Any] | None = None,
     begin: int = 0,
+    test: bool = True,
 ) -> Session:
     """Check the arguments of `spectrum` and decide what can be decided before the first product.
 
     `first` is the number of probes to begin with where `probes` leaves it open; `patience` scales what staying
     orthogonal may cost; `goal` holds what else the result depends on, for the checkpoint; `begin` is the number of the
-    first probe, where other processes run those before it.
+    first probe, where other processes run those before it; `test` says whether products are tested for symmetry and
+    repeatability.
     """
     _validate(
         probes=probes,
@@ -116,6 +118,7 @@ def open_session(
             patience=patience,
             checkpoint=saved,
             begin=begin,
+            test=test,
         )
         if saved is not None and saved.content is not None:
             _recognise(saved, saved.content, session)

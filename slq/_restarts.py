@@ -143,6 +143,19 @@ class Restarts:
         """What products are divided by: a power of two, 1 for all but extreme units; None before the first."""
         return self._scale
 
+    def take_up(self, values: Floats, rows: Array, couplings: Floats) -> None:
+        """Go on from the Ritz vectors of another Krylov space, as after a restart.
+
+        The one vector of `start` is what would have come next there, `couplings` are its coefficients in A times rows.
+        """
+        first, count = self._locked, len(values)
+        following = self._rows[first : first + 1, :]
+        self._put(first + count, following)
+        self._put(first, rows)
+        self._projected[range(count), range(count)] = values
+        self.tail, self.used = np.array(couplings, dtype=np.float64)[None, :], count
+        self.norm = max(self.norm, float(np.max(np.abs(values))))
+
     def advance(self, steps: int, products: int) -> None:
         """Multiply up to `steps` blocks, as far as they fit into the basis and the number of products left."""
         self.ask(steps)

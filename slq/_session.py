@@ -69,8 +69,9 @@ class Session:
         patience: float = 1.0,
         checkpoint: Checkpoint[Past] | None = None,
         begin: int = 0,
+        test: bool = True,
     ) -> None:
-        self._checkpoint, self._interrupted = checkpoint, False
+        self._checkpoint, self._interrupted, self._tests = checkpoint, False, test
         self.operator, self.choice = operator, choice
         self.why_stopped = ""
         self._before, self._patience = before, patience
@@ -115,7 +116,7 @@ class Session:
 
     def test(self) -> None:
         """Multiply once more where the budget allows, to see whether products repeat and are symmetric."""
-        if self.runs.products + _TEST > self._allowed:
+        if not self._tests or self.runs.products + _TEST > self._allowed:
             return
         try:
             self.runs.repeat()
