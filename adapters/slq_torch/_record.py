@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 import slq
+from slq._one_run import spectrum_and_top
 from slq_torch._evaluation import mean_gradient, mean_loss
 from slq_torch._operator import CurvatureOperator
 
@@ -43,8 +43,16 @@ SCALARS = (
 )  # fmt: skip
 
 
-def measure(make: Callable[[], CurvatureOperator], settings: Settings, start: Tensor | None) -> Measured:
-    """Measure the matrix that `make` gives.
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What is known from the record before: its top eigenvectors, (n, k), and its spectrum."""
+
+    vectors: Tensor | None = None
+    spectrum: slq.Spectrum | None = None
+
+
+def measure(make: Callable[[], CurvatureOperator], settings: Settings, before: Before) -> Measured:
+    """Measure the matrix that `make` gives; the first is tested for symmetry and repeatability.
 
     Parameters
     ----------
@@ -52,55 +60,50 @@ def measure(make: Callable[[], CurvatureOperator], settings: Settings, start: Te
         Returns the operator at the parameters as they are.
     settings : Settings
         What to measure.
-    start : Tensor, optional
-        Top eigenvectors of the record before, (n, k); dropped where n is another one.
+    before : Before
+        The record before; dropped where n is another one.
     """
     operator = make()
-    passes, params = operator._passes, operator._params
+    passes, params, n = operator._passes, operator._params, operator.shape[0]
     scalars = {"evaluation_loss": mean_loss(passes)}
     if not math.isfinite(scalars["evaluation_loss"]):
         return Measured(scalars=scalars, notes=(f"the loss is {scalars['evaluation_loss']}",))
+    last = before.spectrum if before.spectrum is not None and before.spectrum.n == n else None
+    subspace = _usable(before.vectors, operator)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", slq.SlqWarning)  # the spectrum names them; they become notes
         gradient = mean_gradient(passes, params, operator._accumulate)
         scalars["gradient_norm"] = float(torch.linalg.vector_norm(gradient))
-        spectrum = slq.spectrum(operator, **settings.spectrum)
+        spectrum, top = spectrum_and_top(
+            operator,
+            min(settings.top, n),
+            **settings.spectrum,
+            accuracy=settings.accuracy,
+            before=subspace,
+            expected=None if last is None or last.kind == "exact" else last.steps,
+            test=last is None,
+        )
         arrays, products = dict[str, Any](), spectrum.products
-        vectors = None
-        if settings.top:
-            vectors, spent = _top(operator, gradient, settings, start, scalars, arrays)
-            products += spent
+        if top is not None:
+            arrays |= {"eigenvalues": top.values, "eigenvalue_residuals": top.residuals}
+            scalars["outlier_ratio"] = slq.outlier_ratio(top.values, len(top.values))
+            scalars["gradient_concentration"] = slq.gradient_concentration(gradient, top.vectors)
+            if subspace is not None:
+                scalars["subspace_overlap"] = slq.subspace_overlap(subspace, top.vectors)
+            products += top.products
         if settings.energy and scalars["gradient_norm"] > 0:
             rule = slq.gradient_energy(operator, gradient, settings.energy)
             arrays |= {"gradient_nodes": rule.nodes[0], "gradient_energy": rule.weights[0]}
             products += rule.nodes.shape[1]
         scalars |= _of(spectrum) | {"products": float(products)}
-    return Measured(spectrum, scalars, arrays, vectors, spectrum.warnings)
+    return Measured(spectrum, scalars, arrays, None if top is None else top.vectors, spectrum.warnings)
 
 
-def _top(
-    operator: CurvatureOperator,
-    gradient: Tensor,
-    settings: Settings,
-    start: Tensor | None,
-    scalars: dict[str, float],
-    arrays: dict[str, Any],
-) -> tuple[Tensor, int]:
-    """Compute the top eigenpairs and what follows from them; return the vectors and the products spent."""
-    n = operator.shape[0]
-    usable = start is not None and start.shape[0] == n and bool(torch.isfinite(start).all())
-    before = start.to(operator.device, operator.dtype) if start is not None and usable else None
-    pairs = slq.eigsh(
-        operator, min(settings.top, n), which="LA", tol=settings.accuracy, start=before, rng=settings.spectrum["rng"]
-    )
-    order = np.argsort(-np.asarray(pairs.values))
-    vectors = pairs.vectors[:, torch.as_tensor(order.copy(), device=operator.device)]
-    arrays |= {"eigenvalues": pairs.values[order], "eigenvalue_residuals": pairs.residuals[order]}
-    scalars["outlier_ratio"] = slq.outlier_ratio(pairs.values, len(order))
-    scalars["gradient_concentration"] = slq.gradient_concentration(gradient, vectors)
-    if before is not None:
-        scalars["subspace_overlap"] = slq.subspace_overlap(before, vectors)
-    return vectors, int(pairs.products)
+def _usable(vectors: Tensor | None, operator: CurvatureOperator) -> Tensor | None:
+    """Return vectors where the operator is, None where they are not its own."""
+    if vectors is None or vectors.shape[0] != operator.shape[0] or not bool(torch.isfinite(vectors).all()):
+        return None
+    return vectors.to(operator.device, operator.dtype)
 
 
 def _of(spectrum: slq.Spectrum) -> dict[str, float]:

@@ -21,7 +21,7 @@ from slq_torch._loggers import checked_loggers, evolution_figure, log
 from slq_torch._operator import CurvatureOperator
 from slq_torch._parameters import Selection, from_model
 from slq_torch._passes import Loss
-from slq_torch._record import SCALARS, Measured, Settings, measure
+from slq_torch._record import SCALARS, Before, Measured, Settings, measure
 from slq_torch._recorder_plan import Cost, RecorderPlan, planned
 from slq_torch._schedule import Budget, Every, due_by
 from slq_torch._subspaces import Subspaces
@@ -251,12 +251,12 @@ class Recorder:
                 raise ValueError(msg)
             records = sum(self._due(step) for step in range(steps))
         if len(self._history) == 0:
-            costs, vectors = list[Cost](), None
+            costs, before = list[Cost](), Before()
             for _ in range(2):
                 began = perf_counter()
-                found = measure(self._make, self._settings, vectors)
+                found = measure(self._make, self._settings, before)
                 costs.append(Cost(found.scalars.get("products", 0.0), perf_counter() - began))
-                vectors = found.vectors
+                before = Before(found.vectors, found.spectrum)
         else:
             columns = (self._history.scalars.get(name) for name in ("products", "seconds"))
             costs = [Cost(*pair) for pair in zip(*(c for c in columns if c is not None), strict=True)][-3:]
@@ -291,13 +291,17 @@ class Recorder:
     def _measured(self, step: int) -> Measured:
         """Measure, or say why that is not possible."""
         try:
-            return measure(self._make, self._settings, self._vectors)
+            return measure(self._make, self._settings, Before(self._vectors, self._last_spectrum))
         except Exception as error:
             if len(self._history) == 0:
                 raise
             note = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             self._warn("failed", f"No spectrum at step {step}, training goes on. {note}")
             return Measured(notes=(note,))
+
+    @property
+    def _last_spectrum(self) -> slq.Spectrum | None:
+        return next((s for s in reversed(self._history.spectra) if s is not None), None)
 
     def _keep(self, step: int, found: Measured, numbers: dict[str, float]) -> None:
         """Append the record, write it, and tell the loggers."""
@@ -321,7 +325,7 @@ class Recorder:
 
     def _oddities(self, found: Measured) -> list[str]:
         """Notice a model that was rebuilt, and one that is not the one that is trained."""
-        odd, last = [], next((s for s in reversed(self._history.spectra) if s is not None), None)
+        odd, last = [], self._last_spectrum
         if last is not None and found.spectrum is not None and last.n != found.spectrum.n:
             odd.append(f"the model has {found.spectrum.n} parameters, before it had {last.n}")
         pair = ("evaluation_loss", "gradient_norm")
