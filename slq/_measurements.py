@@ -35,7 +35,7 @@ def outlier_ratio(eigenvalues: npt.ArrayLike, k: int, /) -> float:
 
     References
     ----------
-    Ghorbani, Krishnan & Xiao 2019, arXiv:1901.10159, section 4, their zeta(t).
+    Ghorbani, Krishnan & Xiao 2019, arXiv:1901.10159, who follow it over the steps.
 
     Examples
     --------
@@ -65,7 +65,7 @@ def negative_mass(spectrum: Spectrum, /) -> Estimate:
 
     References
     ----------
-    Ghorbani, Krishnan & Xiao 2019, arXiv:1901.10159, section 3.
+    Ghorbani, Krishnan & Xiao 2019, arXiv:1901.10159.
 
     Examples
     --------
@@ -144,8 +144,7 @@ def sharpness(largest: float, learning_rate: float, /) -> float:
 
     References
     ----------
-    Cohen et al. 2021, Gradient descent on neural networks typically occurs at the edge of stability, arXiv:2103.00065,
-    section 2.
+    Cohen et al. 2021, Gradient descent on neural networks typically occurs at the edge of stability, arXiv:2103.00065.
 
     Examples
     --------

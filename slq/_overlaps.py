@@ -50,8 +50,8 @@ def gradient_concentration(gradient: Array, vectors: Array, /) -> float:
 
     References
     ----------
-    Ghorbani, Krishnan & Xiao 2019, arXiv:1901.10159, section 4, with the dominant eigenspace as V. Gur-Ari, Roberts &
-    Dyer 2018, arXiv:1812.04754, section 2, call it the fraction of the gradient in the top subspace.
+    Ghorbani, Krishnan & Xiao 2019, arXiv:1901.10159, with the dominant eigenspace as V. Gur-Ari, Roberts &
+    Dyer 2018, arXiv:1812.04754, call it the fraction of the gradient in the top subspace.
 
     Examples
     --------
@@ -135,7 +135,7 @@ def subspace_overlap(first: Array, second: Array, /) -> float:
 
     References
     ----------
-    Gur-Ari, Roberts & Dyer 2018, arXiv:1812.04754, section 2, with V and W the top eigenspaces at two steps.
+    Gur-Ari, Roberts & Dyer 2018, arXiv:1812.04754, with V and W the top eigenspaces at two steps.
 
     Examples
     --------

@@ -134,8 +134,8 @@ def gradient_covariance(
 
     References
     ----------
-    Jastrzebski et al. (2018), Three factors influencing minima in SGD, arXiv:1711.04623, section
-    2. Thomas et al. (2020), On the interplay between noise and curvature and its effect on
+    Jastrzebski et al. (2018), Three factors influencing minima in SGD, arXiv:1711.04623.
+    Thomas et al. (2020), On the interplay between noise and curvature and its effect on
     optimization and generalization, arXiv:1906.07774.
 
     Examples

@@ -190,7 +190,7 @@ def fisher(
     References
     ----------
     Kunstner, Balles & Hennig (2019), Limitations of the empirical Fisher approximation,
-    arXiv:1905.12558, eqs. (2), (3) and (6). Martens (2020), arXiv:1412.1193, section 9.
+    arXiv:1905.12558. Martens (2020), arXiv:1412.1193.
 
     Examples
     --------

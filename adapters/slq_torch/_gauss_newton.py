@@ -124,7 +124,7 @@ def ggn(
     ----------
     Schraudolph (2002), Fast curvature matrix-vector products for second-order gradient descent,
     Neural Computation 14(7), doi:10.1162/08997660260028683. Martens (2020), New insights and
-    perspectives on the natural gradient method, arXiv:1412.1193, sections 8 and 9.
+    perspectives on the natural gradient method, arXiv:1412.1193.
 
     Examples
     --------
