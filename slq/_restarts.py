@@ -3,7 +3,9 @@
 Vectors stay on the operator's device as rows of one array: locked vectors first, which every new vector is kept
 orthogonal to and which take no part otherwise, then the basis, then the block to be multiplied next. Each step is one
 product and two block Gram-Schmidt sweeps; the coefficients of these sweeps *are* the projected matrix, fetched every
-few steps, so a restart, a fresh random vector or a non-trivial start need no case of their own.
+few steps, so a restart, a fresh random vector or a non-trivial start need no case of their own. Where the host can look
+at every step, a single vector first loses what symmetry tells of it, as in Lanczos' recurrence: then one sweep is
+enough, unless it takes much away, and the basis is read half as often.
 
 Source: Wu & Simon 2000, doi:10.1137/S0895479898334605, with all coefficients measured instead of assumed. How many
 Ritz vectors survive a restart is chosen as by Yamazaki, Bai, Simon, Wang & Wu 2010, doi:10.1145/1824801.1824805.
@@ -27,8 +29,12 @@ from slq._operators import Operator, image_rows
 _FETCH_EVERY = 8
 # A block smaller than this many roundings of its product is an invariant subspace, as in `_lanczos`.
 _BREAKDOWN_ROUNDINGS = 32.0
-# Columns that a restart combines at once, so that it needs no second basis.
-_PANEL = 1 << 16
+# Columns that a restart combines at once: it needs no second basis, and what is combined stays in the cache.
+_PANEL = 1 << 13
+# Norms may be so many roundings off one before a restart sets them right.
+_UNIT_ROUNDINGS = 8.0
+# A sweep that leaves less than this share of a vector is made again.
+_ENOUGH = 0.5
 
 
 class Ritz(NamedTuple):
@@ -115,7 +121,7 @@ class Restarts:
         self._projected = np.zeros((self.size, self.size))
         self.tail = np.zeros((0, 0))
         self._scale = scale
-        self._chunk, self._ahead, self._on_host = 1, 0, _arrays.is_numpy(self._xp)
+        self._chunk, self._ahead, self._on_host = 1, 0, _arrays.host_view(self._rows) is not None
         self._pending: list[tuple[Array, Array]] = []
         self._accumulator = _arrays.accumulator_dtype(self._xp, operator.device)
         self._unit = max(_arrays.epsilon(dtype), _arrays.epsilon(operator.dtype))
@@ -212,15 +218,17 @@ class Restarts:
         """Shrink the basis to the given Ritz vectors."""
         first, m, count = self._locked, self.used, len(keep)
         factors = self._host(ritz.coefficients[:, keep].T)
-        panel = self._operator.n if hasattr(self._rows, "at") else _PANEL
+        panel, squares = _PANEL if self._on_host else self._operator.n, 0.0
         for left in range(0, self._operator.n, panel):
             columns = slice(left, min(left + panel, self._operator.n))
             combined = self._xp.matmul(factors, self._rows[first : first + m, columns])
+            squares = squares + self._squares(combined)
             self._rows = _arrays.assign(self._rows, (slice(first, first + count), columns), combined)
         self._put(first + count, self._rows[first + m : first + m + self._width, :])
-        kept = self._rows[first : first + count, :]
-        sizes = self._xp.sqrt(self._xp.sum(kept * kept, axis=-1, dtype=self._accumulator))
-        self._put(first, kept / _arrays.cast(sizes, self._dtype, self._xp)[:, None])
+        sizes = self._xp.sqrt(squares)
+        if float(self._xp.max(self._xp.abs(sizes - 1.0))) > _UNIT_ROUNDINGS * _arrays.epsilon(self._dtype):
+            kept = self._rows[first : first + count, :]
+            self._put(first, kept / _arrays.cast(sizes, self._dtype, self._xp)[:, None])
         self._projected[:] = 0.0
         self._projected[range(count), range(count)] = ritz.values[keep]
         self.tail, self.used = self.tail @ ritz.coefficients[:, keep], count
@@ -295,16 +303,48 @@ class Restarts:
             self._scale = _arrays.extreme_scale(float(xp.max(xp.abs(images))), self._dtype)
         if self._scale != 1.0:
             images = images / self._scale
+        if self._on_host and self._width == 1:
+            images, coefficients, coupling = self._recur(images, first)
+        else:
+            images, coefficients, coupling = self._sweep_twice(images, last)
+        self._put(last, images)
+        # Only now: what fails before has changed nothing.
+        self._pending.append((coefficients, coupling))
+        self._first = self._first or (coefficients, coupling)
+        self.products, self.used, self._unit = self.products + self._width, self.used + self._width, unit
+
+    def _sweep_twice(self, images: Array, last: int) -> tuple[Array, Array, Array]:
+        """Return orthonormal rows of what lies outside the basis, coefficients inside, and the coupling to the rows."""
         images, coefficients = self._project_out(images, last)
         images, coupling = self._normalise(images)
         images, correction = self._project_out(images, last)
         images, change = self._normalise(images)
-        self._put(last, images)
-        found = (coefficients + xp.matmul(correction, coupling), xp.matmul(change, coupling))
-        # Only now: what fails before has changed nothing.
-        self._pending.append(found)
-        self._first = self._first or found
-        self.products, self.used, self._unit = self.products + self._width, self.used + self._width, unit
+        return images, coefficients + self._xp.matmul(correction, coupling), self._xp.matmul(change, coupling)
+
+    def _recur(self, image: Array, first: int) -> tuple[Array, Array, Array]:
+        """Do the same with one image of the row at `first`, from what symmetry tells of it and one sweep.
+
+        That is the tail, which is up to date since the host fetches after each step.
+        """
+        xp, row = self._xp, self._rows[first : first + 1, :]
+        told = xp.zeros((first + 1, 1), dtype=self._dtype, device=self._operator.device)
+        coupled = np.flatnonzero(self.tail.any(axis=0))
+        if coupled.size:
+            begin, known = self._locked + int(coupled[0]), self._host(self.tail[:, coupled[0] :].T)
+            image = image - xp.matmul(known.T, self._rows[begin:first, :])
+            told[begin:first, :] = known
+        told[first:, :] = own = xp.matmul(row, image.T)
+        before = image - own * row
+        image, seen = self._project_out(before, first + 1)
+        if float(self._squares(image)[0]) < _ENOUGH**2 * float(self._squares(before)[0]):
+            image, again = self._project_out(image, first + 1)
+            seen = seen + again
+        image, coupling = self._normalise(image)
+        return image, told + seen, coupling
+
+    def _squares(self, rows: Array) -> Array:
+        """Return the squared norms of rows."""
+        return self._xp.sum(rows * rows, axis=-1, dtype=self._accumulator)
 
     def _normalise(self, rows: Array) -> tuple[Array, Array]:
         """Return orthonormal rows Q and the R with rows = R^T Q."""
@@ -312,7 +352,7 @@ class Restarts:
         if rows.shape[0] > 1:
             columns, coupling = xp.linalg.qr(rows.T)
             return columns.T, coupling
-        size = _arrays.cast(xp.sqrt(xp.sum(rows * rows, axis=-1, dtype=self._accumulator)), self._dtype, xp)
+        size = _arrays.cast(xp.sqrt(self._squares(rows)), self._dtype, xp)
         return rows / xp.where(size > 0, size, xp.ones_like(size))[:, None], size[:, None]
 
     def _fetch(self) -> bool:
