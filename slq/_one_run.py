@@ -15,6 +15,7 @@ import numpy as np
 from slq import _arrays, _ends, _probes
 from slq._arrays import Array, Floats
 from slq._budget import scatter_of_one
+from slq._deflation import straightened
 from slq._driver import run
 from slq._eigen import eigsh
 from slq._opening import open_session
@@ -125,6 +126,7 @@ def _taken(session: Session, k: int) -> list[_Ritz]:
     rows, following = open_run.combine(0, coefficients[:, kept].T), open_run.following(0)
     if rows is None or following is None or _arrays.extreme_scale(size, rows.dtype) != 1.0:
         return []
+    rows = straightened(rows, session.operator.xp, session.operator.shards)  # Krylov vectors are so to sqrt(eps)
     return [_Ritz(values[kept], rows, beta[-1] * coefficients[-1, kept], following)]
 
 
