@@ -334,9 +334,10 @@ class Restarts:
             image = image - xp.matmul(known.T, self._rows[begin:first, :])
             told[begin:first, :] = known
         told[first:, :] = own = xp.matmul(row, image.T)
-        before = image - own * row
-        image, seen = self._project_out(before, first + 1)
-        if float(self._squares(image)[0]) < _ENOUGH**2 * float(self._squares(before)[0]):
+        image = image - own * row
+        left = (1 - _ENOUGH**2) * float(self._squares(image)[0])
+        image, seen = self._project_out(image, first + 1)
+        if float(self._squares(seen.T)[0]) > left:
             image, again = self._project_out(image, first + 1)
             seen = seen + again
         image, coupling = self._normalise(image)
