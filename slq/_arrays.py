@@ -125,6 +125,11 @@ def working_dtype(dtype: Any, xp: Any) -> Any:
     return xp.float32 if dtype_name(dtype).startswith(_SHORT) else xp.float64
 
 
+def complex_dtype(dtype: Any, xp: Any) -> Any:
+    """Return the complex dtype whose real and imaginary parts have the working precision of `dtype`."""
+    return xp.complex64 if dtype_name(working_dtype(dtype, xp)) == "float32" else xp.complex128
+
+
 def accumulator_dtype(xp: Any, device: Any) -> Any:
     """Return float64 where the device has it, else float32: the dtype in which dot products are summed."""
     info = xp.__array_namespace_info__()
@@ -144,7 +149,7 @@ def extreme_scale(size: float, dtype: Any) -> float:
     """Return a power of two near `size` where squares of entries would overflow or underflow, else 1."""
     if not np.isfinite(size) or size == 0:
         return 1.0
-    name, exponent = dtype_name(dtype), int(np.floor(np.log2(size)))
+    name, exponent = dtype_name(np.finfo(dtype_name(dtype)).dtype), int(np.floor(np.log2(size)))
     if abs(exponent) <= _SAFE_EXPONENT[name] * np.log2(10):
         return 1.0
     return 2.0 ** int(np.clip(exponent, -_LAST_POWER[name], _LAST_POWER[name]))
@@ -183,16 +188,17 @@ def out_of_memory(error: BaseException | None) -> bool:
 
 
 def to_host(x: Array) -> Floats:
-    """Copy an array of any library to a NumPy float64 array."""
+    """Copy an array of any library to a NumPy float64 array; to a complex128 array where it is complex."""
+    longest: Any = np.complex128 if is_complex(x.dtype) else np.float64
     if hasattr(x, "detach"):  # torch: leave the graph and the device first
-        x = x.detach().cpu()
-        return np.asarray(x.double() if x.dtype.itemsize < 8 else x, dtype=np.float64)
+        x = x.detach().cpu().resolve_conj()
+        return np.asarray(x.double() if x.dtype.itemsize < 8 else x, dtype=longest)
     if hasattr(x, "get") and hasattr(x, "__cuda_array_interface__"):  # cupy refuses implicit copies
         x = x.get()
     try:
-        return np.asarray(x, dtype=np.float64)
+        return np.asarray(x, dtype=longest)
     except RuntimeError:  # a device other than the CPU: ask for the copy
-        return np.asarray(np.from_dlpack(x), dtype=np.float64)
+        return np.asarray(np.from_dlpack(x), dtype=longest)
 
 
 def from_host(x: npt.NDArray[Any], xp: Any, *, dtype: Any, device: Any) -> Array:

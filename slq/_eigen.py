@@ -20,7 +20,7 @@ from slq._eigenpairs import Eigenpairs
 from slq._ends import Which
 from slq._hunt import Callback, Hunt, Resumed
 from slq._opening import dtype_of_vectors
-from slq._operators import Operator, as_symmetric
+from slq._operators import Operator, as_operator
 from slq._probes import Seed
 
 # Vectors of the basis by default: beyond, on the gallery, products hardly become fewer.
@@ -63,7 +63,8 @@ def eigsh(
     Parameters
     ----------
     A : operator
-        Anything that `slq.as_operator` takes: matrix, sparse matrix, LinearOperator, Hessian, callable.
+        Anything that `slq.as_operator` takes: matrix, sparse matrix, LinearOperator, Hessian, callable. A complex
+        one is Hermitian, and its vectors are complex.
     k : int, default 6
         Number of pairs, at most n.
     which : {"LM", "LA", "SA", "BE"}, default "LM"
@@ -86,7 +87,7 @@ def eigsh(
     rng : int, numpy.random.Generator or None
         Seed of the random vectors.
     dtype : dtype, optional
-        Of the vectors; by default the operator's, at least float32.
+        Of the vectors, or of their real and imaginary parts; by default the operator's, at least float32.
     confidence : float, default 0.95
         Of the proof.
     max_products : int, optional
@@ -114,8 +115,8 @@ def eigsh(
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of range, an array of another library, `A` is no real symmetric operator, or `checkpoint`
-        is damaged or another run's.
+        If an argument is out of range, an array of another library, or complex where `A` is real, or `checkpoint` is
+        damaged or another run's.
     BlockingIOError
         If another run has `checkpoint` open.
     RunError
@@ -129,7 +130,8 @@ def eigsh(
     Notes
     -----
     What is certain: each value lies within its residual of an eigenvalue. What holds with probability `confidence`:
-    all eigenvalues that are not returned lie in `rest`. So an exact copy of the last value may exist beside it. The
+    all eigenvalues that are not returned lie in `rest`. So an exact copy of the last value may exist beside it. Of a
+    complex operator a random vector hides an eigenvector less often than the proof reckons with. The
     differences to SciPy: residuals are those of a product with the final vector, which takes k products more, and what
     one start vector cannot see is looked for.
 
@@ -148,9 +150,11 @@ def eigsh(
     >>> pairs.verified
     True
     """
-    operator = as_symmetric(A)
+    operator = as_operator(A)
     _validate(k, which, tol, block, confidence, max_products, memory)
     vectors = dtype_of_vectors(operator, dtype)
+    if _arrays.is_complex(operator.dtype):
+        vectors = _arrays.complex_dtype(vectors, operator.xp)
     known = None if deflate is None else _rows("deflate", deflate, operator, vectors)
     if known is not None:
         known = _deflation.orthonormal(known, operator.xp)
@@ -236,13 +240,16 @@ def _rows(name: str, given: Any, operator: Operator, dtype: Any) -> Array:
     if columns.ndim != 2 or columns.shape[0] != operator.n or not 1 <= columns.shape[1] <= operator.n:
         msg = f"`{name}` must have shape ({operator.n},) or ({operator.n}, s), got {tuple(given.shape)}."
         raise ValueError(msg)
+    if _arrays.is_complex(columns.dtype) and not _arrays.is_complex(dtype):
+        msg = f"`{name}` is complex and `A` real. Pass real and imaginary parts as two columns."
+        raise TypeError(msg)
     rows = _arrays.cast(_arrays.rows_of(columns, xp), dtype, xp)
     sizes = xp.max(xp.abs(rows), axis=-1)
     if not bool(xp.all((sizes > 0) & xp.isfinite(sizes))):
         msg = f"`{name}` must have finite columns different from zero."
         raise ValueError(msg)
     rows = rows / sizes[:, None]
-    return rows / xp.sqrt(xp.sum(rows * rows, axis=-1))[:, None]
+    return rows / xp.sqrt(xp.sum(xp.abs(rows) ** 2, axis=-1))[:, None]
 
 
 def _mixed(rows: Array, block: int, xp: Any) -> Array:

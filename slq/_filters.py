@@ -89,4 +89,4 @@ class Filter:
 
     def _shares(self, coefficients: Floats) -> Floats:
         """Return the start vector's coefficients along the Ritz vectors."""
-        return np.asarray(self._weights @ coefficients[: len(self._weights)])
+        return np.asarray(self._weights @ coefficients[: len(self._weights)].conj())

@@ -24,9 +24,9 @@ from slq._operators import Operator, as_operator, require_block, unknown_traces
 def real_form(H: Any, /) -> Operator:
     """Return a complex Hermitian operator as a real symmetric one of twice the dimension, real ones as they are.
 
-    `slq.spectrum` does this by itself and tells everything of H. Other functions take the real form as they take any
-    symmetric operator, and then every eigenvalue occurs twice: halve traces, and expect pairs of eigenvalues. A product
-    costs one with H.
+    `slq.spectrum` does this by itself and tells everything of H, and `slq.eigsh` takes H as it is. Other functions take
+    the real form as they take any symmetric operator, and then every eigenvalue occurs twice: halve traces, and expect
+    pairs of eigenvalues. A product costs one with H.
 
     Parameters
     ----------
@@ -110,4 +110,4 @@ def joined(vectors: Array, operator: Operator) -> Array:
 
 def _field(operator: Operator) -> Any:
     """Return the complex dtype whose parts a real form works with."""
-    return operator.xp.complex64 if _arrays.dtype_name(operator.dtype) == "float32" else operator.xp.complex128
+    return _arrays.complex_dtype(operator.dtype, operator.xp)

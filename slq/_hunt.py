@@ -291,7 +291,9 @@ class Hunt:
         numbers = range(self._at.drawn, self._at.drawn + count)
         self._at.drawn += count
         kind = np.dtype(_arrays.dtype_name(self._dtype))
-        rows = _probes.probes(self.operator.n, numbers, seed=self._seed, dtype=kind)
+        parts = 2 if kind.kind == "c" else 1  # a point of the complex sphere is one of the real sphere
+        rows = _probes.probes(parts * self.operator.n, numbers, seed=self._seed, dtype=np.finfo(kind).dtype)
+        rows = (rows[:, ::2] + 1j * rows[:, 1::2]).astype(kind) if parts == 2 else rows
         return _arrays.from_host(rows, self.operator.xp, dtype=self._dtype, device=self.operator.device)
 
     def _open(self, start: Array | Saved, locked: Array | None) -> Restarts:

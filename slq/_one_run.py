@@ -126,7 +126,7 @@ def _taken(session: Session, k: int) -> list[_Ritz]:
     rows, following = open_run.combine(0, coefficients[:, kept].T), open_run.following(0)
     if rows is None or following is None or _arrays.extreme_scale(size, rows.dtype) != 1.0:
         return []
-    rows = straightened(rows, session.operator.xp, session.operator.shards)  # Krylov vectors are so to sqrt(eps)
+    rows = straightened(rows, session.operator.xp, session.operator.shards.reduce)  # Krylov vectors are so to sqrt(eps)
     return [_Ritz(values[kept], rows, beta[-1] * coefficients[-1, kept], following)]
 
 

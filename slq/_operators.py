@@ -226,8 +226,8 @@ def as_symmetric(obj: Any, /, *, shards: bool = False) -> Operator:
     if _arrays.is_complex(operator.dtype):
         msg = (
             f"`A` has dtype {_arrays.dtype_name(operator.dtype)}, and this function takes real symmetric operators; "
-            "slq.spectrum, and all that is asked of a spectrum, takes Hermitian ones. H = R + iS has the eigenvalues "
-            "of the real symmetric [[R, -S], [S, R]], each twice: slq.real_form(H) multiplies by that."
+            "slq.spectrum, what is asked of a spectrum, and slq.eigsh take Hermitian ones. H = R + iS has the "
+            "eigenvalues of the real symmetric [[R, -S], [S, R]], each twice: slq.real_form(H) multiplies by that."
         )
         raise TypeError(msg)
     return operator

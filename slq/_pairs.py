@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from slq import _arrays, _ends
+from slq import _arrays, _ends, _rows
 from slq._arrays import Array, Floats
 from slq._ends import Indices, Which
 from slq._errors import RunError
@@ -81,17 +81,17 @@ def measured(operator: Operator, pairs: Pairs, scale: float, after: Callable[[in
         parts.append(image_rows(operator, rows[i : min(i + _BATCH, count), :]))
         after(int(parts[-1].shape[0]))
     images = _arrays.cast(xp.concat(parts, axis=0), rows.dtype, xp) / scale
-    projected = _arrays.to_host(xp.matmul(images, rows.T))
+    projected = _arrays.to_host(_rows.inner(rows, images, xp))
     if not np.isfinite(projected).all():
         msg = "the product with a converged vector gave NaN or Inf. `slq.check` looks for the cause."
         raise RunError(msg)
-    turn = np.linalg.eigh((projected + projected.T) / 2)[1].T
+    turn = np.linalg.eigh((projected + projected.conj().T) / 2)[1].T
     factors = _arrays.from_host(turn, xp, dtype=rows.dtype, device=operator.device)
     rows, images = xp.matmul(factors, rows), xp.matmul(factors, images)
-    accumulator = _arrays.accumulator_dtype(xp, operator.device)
-    values = xp.sum(rows * images, axis=-1, dtype=accumulator)
+    products = xp.real(_rows.conjugate(rows, xp) * images) if _arrays.is_complex(rows.dtype) else rows * images
+    values = xp.sum(products, axis=-1, dtype=_arrays.accumulator_dtype(xp, operator.device))
     left = images - _arrays.cast(values, rows.dtype, xp)[:, None] * rows
-    sizes = xp.sqrt(xp.sum(left * left, axis=-1, dtype=accumulator))
+    sizes = xp.sqrt(_rows.squares(left, xp))
     return Pairs(_arrays.to_host(values), rows, _arrays.to_host(sizes))
 
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from slq import _arrays, _deflation
+from slq import _arrays, _deflation, _rows
 from slq._arrays import Array, Floats
 from slq._errors import RunError
 from slq._operators import Operator, image_rows
@@ -118,12 +118,12 @@ class Restarts:
         if locked is not None:
             self._put(0, locked)
         self.used, self._width = 0, 0
-        self._projected = np.zeros((self.size, self.size))
+        field: Any = np.complex128 if _arrays.is_complex(dtype) else np.float64
+        self._projected = np.zeros((self.size, self.size), dtype=field)
         self.tail = np.zeros((0, 0))
         self._scale = scale
         self._chunk, self._ahead, self._on_host = 1, 0, _arrays.host_view(self._rows) is not None
         self._pending: list[tuple[Array, Array]] = []
-        self._accumulator = _arrays.accumulator_dtype(self._xp, operator.device)
         self._unit = max(_arrays.epsilon(dtype), _arrays.epsilon(operator.dtype))
         self.products, self.norm, self.asymmetry = 0, 0.0, 0.0
         self.left, self.made, self.version = 0, 0, 0
@@ -222,13 +222,13 @@ class Restarts:
         for left in range(0, self._operator.n, panel):
             columns = slice(left, min(left + panel, self._operator.n))
             combined = self._xp.matmul(factors, self._rows[first : first + m, columns])
-            squares = squares + self._squares(combined)
+            squares = squares + _rows.squares(combined, self._xp)
             self._rows = _arrays.assign(self._rows, (slice(first, first + count), columns), combined)
         self._put(first + count, self._rows[first + m : first + m + self._width, :])
         sizes = self._xp.sqrt(squares)
         if float(self._xp.max(self._xp.abs(sizes - 1.0))) > _UNIT_ROUNDINGS * _arrays.epsilon(self._dtype):
             kept = self._rows[first : first + count, :]
-            self._put(first, kept / _arrays.cast(sizes, self._dtype, self._xp)[:, None])
+            self._put(first, kept / self._cast(sizes)[:, None])
         self._projected[:] = 0.0
         self._projected[range(count), range(count)] = ritz.values[keep]
         self.tail, self.used = self.tail @ ritz.coefficients[:, keep], count
@@ -298,7 +298,7 @@ class Restarts:
         xp, first, last = self._xp, self._locked + self.used, self._locked + self.used + self._width
         images = image_rows(self._operator, self._rows[first:last, :])
         unit = max(self._unit, _arrays.epsilon(images.dtype))
-        images = _arrays.cast(images, self._dtype, xp)
+        images = self._cast(images)
         if self._scale is None:
             self._scale = _arrays.extreme_scale(float(xp.max(xp.abs(images))), self._dtype)
         if self._scale != 1.0:
@@ -330,22 +330,21 @@ class Restarts:
         told = xp.zeros((first + 1, 1), dtype=self._dtype, device=self._operator.device)
         coupled = np.flatnonzero(self.tail.any(axis=0))
         if coupled.size:
-            begin, known = self._locked + int(coupled[0]), self._host(self.tail[:, coupled[0] :].T)
+            begin, known = self._locked + int(coupled[0]), self._host(self.tail[:, coupled[0] :].conj().T)
             image = image - xp.matmul(known.T, self._rows[begin:first, :])
             told[begin:first, :] = known
-        told[first:, :] = own = xp.matmul(row, image.T)
+        told[first:, :] = own = _rows.inner(row, image, xp)
         image = image - own * row
-        left = (1 - _ENOUGH**2) * float(self._squares(image)[0])
+        most = (1 - _ENOUGH**2) * float(_rows.squares(image, xp)[0])
         image, seen = self._project_out(image, first + 1)
-        if float(self._squares(seen.T)[0]) > left:
+        if float(_rows.squares(seen.T, xp)[0]) > most:
             image, again = self._project_out(image, first + 1)
             seen = seen + again
         image, coupling = self._normalise(image)
         return image, told + seen, coupling
 
-    def _squares(self, rows: Array) -> Array:
-        """Return the squared norms of rows."""
-        return self._xp.sum(rows * rows, axis=-1, dtype=self._accumulator)
+    def _cast(self, x: Array) -> Array:
+        return _arrays.cast(x, self._dtype, self._xp)
 
     def _normalise(self, rows: Array) -> tuple[Array, Array]:
         """Return orthonormal rows Q and the R with rows = R^T Q."""
@@ -353,8 +352,8 @@ class Restarts:
         if rows.shape[0] > 1:
             columns, coupling = xp.linalg.qr(rows.T)
             return columns.T, coupling
-        size = _arrays.cast(xp.sqrt(self._squares(rows)), self._dtype, xp)
-        return rows / xp.where(size > 0, size, xp.ones_like(size))[:, None], size[:, None]
+        size = xp.sqrt(_rows.squares(rows, xp))
+        return rows / self._cast(xp.where(size > 0, size, xp.ones_like(size)))[:, None], self._cast(size)[:, None]
 
     def _fetch(self) -> bool:
         """Enter pending coefficients into the projected matrix; cut off what came after an invariant subspace.
@@ -390,12 +389,12 @@ class Restarts:
         expected = self.tail if begin else C[:0]
         strangers = C[:begin].copy()
         if begin and expected.shape == (end - begin, begin):
-            strangers -= expected.T
+            strangers -= expected.conj().T
         self.asymmetry = max(self.asymmetry, float(np.linalg.norm(strangers)))
         own = C[begin:end]
         self._projected[:begin, begin:end] = C[:begin]
-        self._projected[begin:end, :begin] = C[:begin].T
-        self._projected[begin:end, begin:end] = (own + own.T) / 2
+        self._projected[begin:end, :begin] = C[:begin].conj().T
+        self._projected[begin:end, begin:end] = (own + own.conj().T) / 2
 
     def _shrink(self, mixing: Floats, coupling: Floats) -> None:
         """Go on with the directions of the next block that are left, or with random ones where none is."""
@@ -430,10 +429,10 @@ class Restarts:
         xp, basis = self._xp, self._rows
         if not hasattr(basis, "at"):
             basis = basis[:last, :]
-            coefficients = xp.matmul(basis, rows.T)
+            coefficients = _rows.inner(basis, rows, xp)
         else:  # jax compiles for every shape it meets: it reads all rows and forgets those that do not count
             valid = xp.arange(basis.shape[0], device=self._operator.device) < last
-            coefficients = xp.where(valid[:, None], xp.matmul(basis, rows.T), 0.0)
+            coefficients = xp.where(valid[:, None], _rows.inner(basis, rows, xp), 0.0)
         return rows - xp.matmul(coefficients.T, basis), coefficients
 
     def _put(self, first: int, rows: Array) -> None:

@@ -45,9 +45,15 @@ def test_what_makes_no_sense_is_refused_by_name(options, error, message):
         slq.eigsh(MATRIX, **options)
 
 
-def test_complex_matrices_are_refused():
-    with pytest.raises(TypeError, match="complex"):
-        slq.eigsh(MATRIX * 1j, 2)
+@pytest.mark.parametrize("name", ["start", "deflate"])
+def test_complex_vectors_of_a_real_matrix_are_refused(name):
+    with pytest.raises(TypeError, match=f"`{name}` is complex and `A` real"):
+        slq.eigsh(MATRIX, 2, **{name: np.ones(20) * 1j})
+
+
+def test_a_complex_matrix_that_is_not_hermitian_is_told_of():
+    with pytest.warns(slq.SlqWarning, match="not symmetric"):
+        slq.eigsh(MATRIX + 0.5j * np.ones((20, 20)), 2, rng=0)
 
 
 def test_arrays_of_another_library_are_refused():

@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose
 
 import slq
 from slq import _arrays
+from slq._ends import order
 
 
 def hofstadter(side, flux):
@@ -63,6 +64,76 @@ class TestRealForm:
         values = np.linspace(1.0, 2.0, 40)
         found = slq.xtrace(slq.real_form(hidden(values)), products=60, rng=0)
         assert found.low <= 2 * values.sum() <= found.high
+
+
+class TestEigenpairs:
+    VALUES = np.concatenate([np.linspace(-2.0, 2.0, 190), [3.0, 4.0, 4.0, 4.0, 5.0, -3.0, -5.5, -5.5, -6.0, 2.5]])
+
+    @pytest.mark.parametrize("which", ["LM", "LA", "SA", "BE"])
+    @pytest.mark.parametrize(("k", "block"), [(1, 1), (5, 1), (5, 3), (9, 1)])
+    @pytest.mark.parametrize(("field", "tolerance"), [("complex128", 1e-13), ("complex64", 1e-5)])
+    def test_each_comes_once_with_a_complex_vector(self, which, k, block, field, tolerance):
+        H = hidden(self.VALUES).astype(field)
+        pairs = slq.eigsh(H, k, which=which, block=block, rng=0)
+
+        exact = np.sort(self.VALUES)
+        wanted = np.sort(exact[order(exact, which)[:k]])
+        assert_allclose(pairs.values, wanted, atol=10 * tolerance)
+        assert pairs.vectors.dtype == field
+        assert_allclose(pairs.vectors.conj().T @ pairs.vectors, np.eye(k), atol=tolerance)
+        residuals = np.linalg.norm(H @ pairs.vectors - pairs.vectors * pairs.values, axis=0)
+        assert_allclose(pairs.residuals, residuals, atol=tolerance)
+        assert pairs.converged.all()
+
+    def test_products_are_counted_as_they_are_made_and_not_twice(self, lattice):
+        H, exact = lattice
+        count = 0
+
+        def product(v):
+            nonlocal count
+            count += 1
+            return H @ v
+
+        pairs = slq.eigsh(slq.as_operator(product, n=576, like=np.zeros(1, dtype=complex)), 6, which="SA", rng=0)
+        assert pairs.products == count
+        assert_allclose(pairs.values, exact[:6], atol=1e-12)
+        assert all(pairs.rest[0] <= value for value in exact[6:])
+
+    def test_a_diagonal_matrix_of_real_values_costs_what_its_real_self_does(self):
+        values = np.sqrt(np.arange(1.0, 400.0))
+        real, complex_ = (slq.eigsh(np.diag(values).astype(f), 4, which="LA", rng=0) for f in (float, complex))
+        assert_allclose(complex_.values, real.values, rtol=1e-13)
+        assert abs(complex_.products - real.products) < 0.15 * real.products
+
+    def test_known_and_near_vectors_are_complex_too(self):
+        H = hidden(self.VALUES)
+        first = slq.eigsh(H, 2, which="LA", rng=0)
+        second = slq.eigsh(H, 3, which="LA", deflate=first, rng=0)
+        assert_allclose(second.values, [3.0, 4.0, 4.0], atol=1e-12)
+        assert_allclose(first.vectors.conj().T @ second.vectors, 0.0, atol=1e-12)
+        again = slq.eigsh(H, 2, which="LA", start=first, rng=1, verify=False)
+        assert_allclose(again.values, first.values, atol=1e-12)
+        assert again.products < first.products / 2
+
+    def test_tensors_give_tensors(self, torch):
+        H = hidden(self.VALUES)
+        pairs = slq.eigsh(torch.from_numpy(H), 4, which="BE", rng=0)
+        assert pairs.vectors.dtype == torch.complex128
+        vectors = pairs.vectors.numpy()
+        assert_allclose(H @ vectors, vectors * pairs.values, atol=1e-12)
+
+    def test_arrays_that_only_know_the_standard_are_enough(self):
+        xp = pytest.importorskip("array_api_strict")
+        for block in (1, 3):
+            pairs = slq.eigsh(xp.asarray(hidden(self.VALUES)), 4, which="SA", block=block, rng=0)
+            assert pairs.vectors.dtype == xp.complex128
+            assert_allclose(pairs.values, [-6.0, -5.5, -5.5, -3.0], atol=1e-12)
+
+    @pytest.mark.parametrize("power", [-300, 300])
+    def test_units_do_not_matter(self, power):
+        H = hidden(self.VALUES)
+        pairs = slq.eigsh(H * 10.0**power, 3, which="SA", rng=0)
+        assert_allclose(pairs.values / 10.0**power, [-6.0, -5.5, -5.5], rtol=1e-12)
 
 
 class TestSpectrum:
