@@ -62,6 +62,17 @@ def test_no_member_of_a_cluster_of_width_1e_8_is_missed(with_eigenvalues, which)
     require_pairs(pairs, matrix, wanted(values, which, 10), 1e-12)
 
 
+def test_members_of_a_cluster_that_one_vector_does_not_see_are_found_by_the_proof(with_eigenvalues):
+    values = np.concatenate([3 + 1e-8 * np.arange(5), 2 * 0.6 ** np.arange(1, 190)])
+    matrix, exact = with_eigenvalues(values), np.sort(values)[-7:]
+    search, proven = (slq.eigsh(matrix, 7, which="LA", tol=1e-6, verify=verify, rng=0) for verify in (False, True))
+
+    assert search.converged.all()
+    assert np.abs(search.values - exact).max() > 1.0  # a smaller one has taken the place of a member
+    np.testing.assert_allclose(proven.values, exact, atol=1e-7)
+    assert "found that the first start vector could not see" in proven.status
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_copies_of_a_multiple_eigenvalue_are_found_and_proven_to_be_all(with_eigenvalues, seed):
     values = np.concatenate([np.full(4, 5.0), np.full(3, 4.0), np.linspace(-1, 3, 193)])

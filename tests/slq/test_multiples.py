@@ -116,8 +116,18 @@ def test_the_result_of_several_runs_draws_itself(spectra):
 
 
 def test_it_draws_without_warnings_and_shows_nothing(spectra, monkeypatch):
-    monkeypatch.setattr(pyplot, "show", lambda: pytest.fail("shown"))
-    next(iter(slq.plot.multiples(spectra).values())).figure.canvas.draw()
+    shown = []
+    monkeypatch.setattr(pyplot, "show", lambda *args, **options: shown.append(args))
+    figure = next(iter(slq.plot.multiples(spectra).values())).figure
+    figure.canvas.draw()
+
+    assert shown == []
+    drawn = np.asarray(figure.canvas.buffer_rgba())
+    dark = np.any(drawn[:, :, :3] < 128, axis=2)
+    for axes in figure.axes:
+        box = axes.get_window_extent()
+        rows = slice(int(drawn.shape[0] - box.y1), int(drawn.shape[0] - box.y0))
+        assert dark[rows, int(box.x0) : int(box.x1)].any()
 
 
 @pytest.mark.parametrize(

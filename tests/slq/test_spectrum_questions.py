@@ -89,7 +89,10 @@ class TestEasyMatrices:
 
     def test_points_at_a_hair_from_a_node_do_not_overflow(self):
         s = slq.spectrum(EASY["rank one"], probes=2, steps=10, reorth="none", rng=0)
-        s.quantile([0.1, 0.5, 0.9])
+        band = s.quantile([0.1, 0.5, 0.9])
+        exact = np.quantile(np.linalg.eigvalsh(EASY["rank one"]), [0.1, 0.5, 0.9], method="inverted_cdf")
+        np.testing.assert_allclose(band.value, exact, atol=1e-12)
+        assert np.all((band.low <= exact + 1e-12) & (exact - 1e-12 <= band.high))
 
 
 class TestFields:
