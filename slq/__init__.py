@@ -21,6 +21,7 @@ from slq._history import History
 from slq._history_file import HistoryFile
 from slq._krylov_aware import krylov_aware_trace
 from slq._lockstep import spectra
+from slq._matrix_function import matrix_function
 from slq._measurements import negative_mass, outlier_ratio, sharpness, trace_ratio
 from slq._operators import Operator, SymmetricOperator, as_operator
 from slq._outliers import Outliers
@@ -97,6 +98,7 @@ __all__ = [
     "local_density",
     "log_sum_exp",
     "logdet",
+    "matrix_function",
     "negative_mass",
     "nuclear_norm",
     "outlier_ratio",

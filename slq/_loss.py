@@ -27,6 +27,11 @@ _LOOK_EVERY = 16
 LEAST_SHARE = 2 / _LOOK_EVERY
 
 
+def allowed(unit: float) -> float:
+    """Return the inner products that Krylov vectors of a relative rounding may have."""
+    return float(_SHARE * np.sqrt(unit))
+
+
 class Loss:
     """Predictions for the newest two vectors of every probe, and when to project.
 
@@ -72,7 +77,7 @@ class Loss:
             term += np.copysign((self._units * size)[:, None], term)
             new[:, last] = term / divisor
         self._older, self._newest, self._since = self._newest, new, self._since + 1
-        if self._due == 0 and (self._since > _LOOK_EVERY or np.max(np.abs(new)) > _SHARE * np.sqrt(self._unit)):
+        if self._due == 0 and (self._since > _LOOK_EVERY or np.max(np.abs(new)) > allowed(self._unit)):
             self._due = 2
         needed, self._due = self._due > 0, max(self._due - 1, 0)
         self._projected += needed

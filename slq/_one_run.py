@@ -18,6 +18,7 @@ from slq._budget import scatter_of_one
 from slq._deflation import straightened
 from slq._driver import run
 from slq._eigen import eigsh
+from slq._loss import allowed
 from slq._opening import open_session
 from slq._operators import Operator
 from slq._quadrature import eigen_tridiagonal
@@ -153,4 +154,7 @@ def _converged(operator: Operator, begun: _Ritz, k: int, accuracy: float, rng: i
             space.restart(ritz, _ends.kept(ritz.values, "LA", k, space.size))
         space.advance(_LOOK, _LIMIT - space.products)
     rows = space.vectors(ritz.coefficients[:, first])
-    return Top(ritz.values[first], rows.T, np.maximum(ritz.residuals[first], floor), space.products)
+    # The recurrence does not tell what its vectors have along each other.
+    lost = allowed(_arrays.epsilon(dtype)) * float(np.max(np.abs(ritz.values)))
+    residuals = np.maximum(np.hypot(ritz.residuals[first], lost), floor)
+    return Top(ritz.values[first], rows.T, residuals, space.products)
