@@ -11,26 +11,18 @@ understates the error up to threefold where eigenvalues decay (they share their 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
-from scipy.special import stdtrit
 
 from slq._arrays import Array, Floats
 from slq._blocks import Blocks
-from slq._estimates import ErrorParts, Estimate
+from slq._doubling import Effort, reach
+from slq._estimates import Estimate
 from slq._leave_one_out import Found, of_samples, xnystrace_of, xtrace_of
 from slq._operators import as_symmetric
 from slq._probes import Seed, seed_from
 from slq._sketch import Sketch, require_symmetric
-
-# Products of the first look, when a tolerance decides; then they double, up to the second number by default.
-_FIRST, _MOST = 24, 16384
-# Rounding: so many roundings of the trace of magnitudes, per column of the small matrices.
-_ROUNDINGS = 8.0
-
-Step = Callable[[int], Found]
 
 
 def hutchinson(
@@ -94,22 +86,15 @@ def hutchinson(
         samples.extend(blocks.diagonal_of_inner(V, blocks.product(V)))
         return of_samples(np.array(samples), float(np.mean(np.abs(samples))))
 
-    return _reach(blocks, step, products, rtol, confidence, max_products)
+    effort = Effort(rtol=rtol, confidence=confidence, max_products=max_products)
+    return reach(blocks, step, products, effort)
 
 
-def hutchpp(
-    A: Any,
-    /,
-    *,
-    products: int | None = None,
-    rtol: float = 1e-2,
-    rng: Seed = None,
-    confidence: float = 0.95,
-    max_products: int | None = None,
-) -> Estimate:
+def hutchpp(A: Any, /, *, products: int | None = None, rng: Seed = None, **effort: Unpack[Effort]) -> Estimate:
     """Estimate tr A by Hutch++: exactly on a random subspace of large eigenvalues, by signs on the rest.
 
-    A third of the products each goes to the sketch, to its basis and to the rest.
+    A third of the products each goes to the sketch, to its basis and to the rest. The interval is Student's over the
+    probes of the rest.
 
     Parameters
     ----------
@@ -117,14 +102,10 @@ def hutchpp(
         Anything that `slq.as_operator` takes.
     products : int, optional
         Columns to multiply, at least 6. By default doubled until `rtol`.
-    rtol : float, default 0.01
-        Half-width of the interval to reach, relative to the value.
     rng : int, numpy.random.Generator or None
         Seed.
-    confidence : float, default 0.95
-        Of the interval, by Student's law over the probes of the rest.
-    max_products : int, optional
-        Where doubling ends; 16384 by default. From n products on the trace is computed exactly.
+    **effort
+        `rtol`, `confidence` and `max_products` as for `slq.hutchinson`.
 
     Returns
     -------
@@ -161,23 +142,15 @@ def hutchpp(
         size = float(np.abs(np.linalg.eigvalsh(sketch.H)).sum())
         return of_samples(np.trace(sketch.H) + rest.samples(sketch), size)
 
-    return _reach(blocks, step, products, rtol, confidence, max_products, least=6)
+    return reach(blocks, step, products, effort, least=6)
 
 
-def xtrace(
-    A: Any,
-    /,
-    *,
-    products: int | None = None,
-    rtol: float = 1e-2,
-    rng: Seed = None,
-    confidence: float = 0.95,
-    max_products: int | None = None,
-) -> Estimate:
+def xtrace(A: Any, /, *, products: int | None = None, rng: Seed = None, **effort: Unpack[Effort]) -> Estimate:
     """Estimate tr A by XTrace: every probe serves the subspace of the others and samples what that leaves.
 
     Half of the products makes the sketch, half its basis. Any symmetric A; for positive semidefinite ones `xnystrace`
-    is better by half the products.
+    is better by half the products. The interval is the jackknife's: of what is estimated without a part of the probes,
+    each in turn.
 
     Parameters
     ----------
@@ -185,14 +158,10 @@ def xtrace(
         Anything that `slq.as_operator` takes.
     products : int, optional
         Columns to multiply, at least 4. By default doubled until `rtol`.
-    rtol : float, default 0.01
-        Half-width of the interval to reach, relative to the value.
     rng : int, numpy.random.Generator or None
         Seed.
-    confidence : float, default 0.95
-        Of the interval, by the jackknife: what is estimated without a part of the probes, each in turn.
-    max_products : int, optional
-        Where doubling ends; 16384 by default. From n products on the trace is computed exactly.
+    **effort
+        `rtol`, `confidence` and `max_products` as for `slq.hutchinson`.
 
     Returns
     -------
@@ -225,22 +194,13 @@ def xtrace(
         sketch.grow(max(target // 2, 2) - sketch.probes)
         return xtrace_of(sketch.H, sketch.R, sketch.W, blocks.operator.n)
 
-    return _reach(blocks, step, products, rtol, confidence, max_products, least=4)
+    return reach(blocks, step, products, effort, least=4)
 
 
-def xnystrace(
-    A: Any,
-    /,
-    *,
-    products: int | None = None,
-    rtol: float = 1e-2,
-    rng: Seed = None,
-    confidence: float = 0.95,
-    max_products: int | None = None,
-) -> Estimate:
+def xnystrace(A: Any, /, *, products: int | None = None, rng: Seed = None, **effort: Unpack[Effort]) -> Estimate:
     """Estimate tr A of a positive semidefinite A by XNysTrace: Nyström's approximation, each probe left out in turn.
 
-    All products make the sketch.
+    All products make the sketch. The interval is the jackknife's, as for `xtrace`.
 
     Parameters
     ----------
@@ -248,14 +208,10 @@ def xnystrace(
         Anything that `slq.as_operator` takes, positive semidefinite.
     products : int, optional
         Columns to multiply, at least 2. By default doubled until `rtol`.
-    rtol : float, default 0.01
-        Half-width of the interval to reach, relative to the value.
     rng : int, numpy.random.Generator or None
         Seed.
-    confidence : float, default 0.95
-        Of the interval, by the jackknife: what is estimated without a part of the probes, each in turn.
-    max_products : int, optional
-        Where doubling ends; 16384 by default. From n products on the trace is computed exactly.
+    **effort
+        `rtol`, `confidence` and `max_products` as for `slq.hutchinson`.
 
     Returns
     -------
@@ -294,7 +250,7 @@ def xnystrace(
         gram, R, n = blocks.inner(Omega, Omega), blocks.upper_factor(Y), blocks.operator.n
         return xnystrace_of((core + core.T) / 2, gram, R, n, blocks.epsilon)
 
-    return _reach(blocks, step, products, rtol, confidence, max_products)
+    return reach(blocks, step, products, effort)
 
 
 class _Rest:
@@ -323,67 +279,3 @@ class _Rest:
             W, R = self._blocks.inner(sketch.Q, G), self._blocks.inner(sketch.Q, image)
             found.append(plain - 2 * np.sum(W * R, axis=0) + np.sum(W * (sketch.H @ W), axis=0))
         return np.concatenate(found)
-
-
-def _reach(
-    blocks: Blocks,
-    step: Step,
-    products: int | None,
-    rtol: float,
-    confidence: float,
-    max_products: int | None,
-    least: int = 2,
-) -> Estimate:
-    """Take one step to so many products, or double them until the tolerance is met."""
-    _validate(products, rtol, confidence, max_products, least)
-    n = blocks.operator.n
-    most = min(_MOST if max_products is None else max_products, n)
-    target = most if products is None else products
-    if products is None and most > _FIRST:
-        target = max(_FIRST, least)
-    looks = max(1, int(np.ceil(np.log2(most / _FIRST))) + 1) if products is None and most > _FIRST else 1
-    while True:
-        if target >= n:
-            return _exact(blocks, confidence)
-        found = _student(step(target), blocks.epsilon, confidence, looks)
-        if products is not None or target >= most or found.high - found.low <= 2 * rtol * abs(found.value):
-            return found
-        target = min(2 * target, most)
-
-
-def _student(found: Found, epsilon: float, confidence: float, looks: int) -> Estimate:
-    """Return Student's interval; several looks share the risk."""
-    quantile = float(stdtrit(found.freedom, 1 - (1 - confidence) / (2 * looks)))
-    half, rounding = quantile * found.deviation, _ROUNDINGS * epsilon * found.columns * found.size
-    low, high = found.value - half - rounding, found.value + half + rounding
-    return Estimate(found.value, low, high, ErrorParts(half, 0.0, rounding), confidence, "estimate")
-
-
-def _exact(blocks: Blocks, confidence: float) -> Estimate:
-    """Return the trace from all columns."""
-    n, total, size, width = blocks.operator.n, 0.0, 0.0, 64
-    for start in range(0, n, width):
-        unit = np.eye(n, min(width, n - start), -start)
-        diagonal = blocks.diagonal_of_inner(blocks.from_host(unit), blocks.product(blocks.from_host(unit)))
-        total, size = total + float(diagonal.sum()), size + float(np.abs(diagonal).sum())
-    rounding = _ROUNDINGS * blocks.epsilon * size
-    return Estimate(total, total - rounding, total + rounding, ErrorParts(0.0, 0.0, rounding), confidence, "certified")
-
-
-def _validate(products: int | None, rtol: float, confidence: float, max_products: int | None, least: int) -> None:
-    for name, value in (("products", products), ("max_products", max_products)):
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            msg = f"`{name}` must be an integer, got {value!r}."
-            raise TypeError(msg)
-        if value < least:
-            msg = f"`{name}` must be at least {least}, got {value}."
-            raise ValueError(msg)
-    if not rtol > 0:
-        msg = f"`rtol` must be positive, got {rtol}."
-        raise ValueError(msg)
-    if not 0.5 <= confidence < 1:
-        hint = f" Did you mean {confidence / 100:g}?" if 50 <= confidence < 100 else ""
-        msg = f"`confidence` must lie in [0.5, 1), got {confidence}.{hint}"
-        raise ValueError(msg)

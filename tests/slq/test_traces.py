@@ -163,6 +163,10 @@ def test_mistakes_are_explained(name):
         ask(slq.as_operator(lambda v: v * np.nan, n=100), products=20)
     with pytest.raises(TypeError, match="`A` must be a square matrix or something to multiply by"):
         ask("matrix")
+    with pytest.raises(
+        TypeError, match="`probes` is no option here: these are products, rng, rtol" if name in SKETCHED else "probes"
+    ):
+        ask(A, probes=10)
 
 
 def test_xnystrace_refuses_an_indefinite_matrix_with_a_certain_statement(with_eigenvalues):
