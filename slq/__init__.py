@@ -15,7 +15,7 @@ from slq._eigenpairs import Eigenpairs
 from slq._errors import RunError, SlqWarning
 from slq._estimates import Band, ErrorParts, Estimate
 from slq._functions import estimate, logdet, trace, trace_inverse
-from slq._gram import gram
+from slq._gram import dilation, gram
 from slq._hermitian import real_form
 from slq._history import History
 from slq._history_file import HistoryFile
@@ -78,6 +78,7 @@ __all__ = [
     "block_diag",
     "check",
     "diagonal",
+    "dilation",
     "effective_dimension",
     "eigsh",
     "estimate",

@@ -1,8 +1,9 @@
-"""A^T A of a rectangular matrix, by two products and without forming it: eigenvalues are squared singular values.
+"""Symmetric operators that know the singular values of a rectangular matrix: A^T A, and [[0, A], [A^T, 0]].
 
-The smaller side is taken: A^T A and A A^T have the same eigenvalues but for zeros. Lanczos on it is Golub-Kahan
+Of A^T A and A A^T, which have the same eigenvalues but for zeros, the smaller is taken. Lanczos on it is Golub-Kahan
 bidiagonalisation with the bidiagonal matrix squared, so a singular value below about 1e-8 of the largest (3e-4 in
-float32) is lost in rounding, as it would be in A^T A itself.
+float32) is lost in rounding, as it would be in A^T A itself. The dilation squares nothing and keeps values down to
+a rounding of the largest, for vectors of both sides together and, since each value has its negative, twice the steps.
 
 Source: Golub & Kahan 1965, doi:10.1137/0702016.
 """
@@ -63,10 +64,7 @@ def gram(A: Any, /, *, like: Array | None = None) -> Operator:
     >>> round(float(s.nuclear_norm(gram=True)), 6)  # 3 + 4 sqrt(2)
     8.656854
     """
-    shape = tuple(getattr(A, "shape", ()))
-    if len(shape) != 2 or min(shape) < 1:
-        msg = f"`A` must be a matrix, two-dimensional and not empty, got {type(A).__name__} of shape {shape}."
-        raise ValueError(msg)
+    shape = _shape_of(A)
     forward, adjoint, (dtype, xp, device) = _factors(A, like)
     first, second = (forward, adjoint) if shape[1] <= shape[0] else (adjoint, forward)
     return Operator(
@@ -77,6 +75,62 @@ def gram(A: Any, /, *, like: Array | None = None) -> Operator:
         device,
         metadata={"kind": f"Gram matrix of {shape[0]} × {shape[1]}"},
     )
+
+
+def dilation(A: Any, /, *, like: Array | None = None) -> Operator:
+    """Return the operator [[0, A], [A^H, 0]], whose eigenvalues are the singular values and their negatives.
+
+    For small singular values, which `gram` loses in rounding. `s.count(a, b)` of them lie in (a, b] for 0 < a < b;
+    traces of even functions are twice those over the singular values. |rows - columns| further eigenvalues are zero. A
+    product costs one with A and one with its transpose, as that of `gram`.
+
+    Parameters
+    ----------
+    A : array, sparse matrix or operator, shape (rows, columns)
+        As for `gram`.
+    like : array, optional
+        As for `gram`.
+
+    Returns
+    -------
+    Operator
+        Of dimension rows + columns. An eigenvector is the left singular vector above the right one, over sqrt(2).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `gram`.
+
+    References
+    ----------
+    Golub & Kahan 1965, doi:10.1137/0702016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import slq
+    >>> A = np.diag([1.0, 1e-12, 0.5])[:, [0, 1, 2, 2]]
+    >>> slq.eigsh(slq.dilation(A), k=7, rng=0).values[4:]
+    array([1.00000000e-12, 7.07106781e-01, 1.00000000e+00])
+    """
+    rows, columns = _shape_of(A)
+    forward, adjoint, (dtype, xp, device) = _factors(A, like)
+    return Operator(
+        rows + columns,
+        dtype,
+        lambda X: xp.concat([forward(X[rows:, :]), adjoint(X[:rows, :])], axis=0),
+        xp,
+        device,
+        metadata={"kind": f"dilation of {rows} × {columns}"},
+    )
+
+
+def _shape_of(A: Any) -> tuple[int, int]:
+    shape = tuple(getattr(A, "shape", ()))
+    if len(shape) != 2 or min(shape) < 1:
+        msg = f"`A` must be a matrix, two-dimensional and not empty, got {type(A).__name__} of shape {shape}."
+        raise ValueError(msg)
+    return int(shape[0]), int(shape[1])
 
 
 def _factors(A: Any, like: Array | None) -> tuple[Multiply, Multiply, tuple[Any, Any, Any]]:

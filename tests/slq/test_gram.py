@@ -121,6 +121,48 @@ class TestSingularValues:
             slq.spectrum(slq.gram(wrong), probes=2, steps=10, rng=0)
 
 
+class TestDilation:
+    @pytest.mark.parametrize("kind", list(KINDS))
+    @pytest.mark.parametrize("field", ["float32", "float64", "complex128"])
+    def test_both_sides_are_multiplied(self, kind, field):
+        A = rectangular(9, 5, field=field)
+        dense = np.block([[np.zeros((9, 9)), A], [A.conj().T, np.zeros((5, 5))]])
+        operator = slq.dilation(KINDS[kind](A))
+        assert (operator.n, np.dtype(operator.dtype)) == (14, np.dtype(field))
+        assert_allclose(operator.matmat(np.eye(14, dtype=field)), dense, rtol=1e-6)
+
+    def test_arrays_stay_in_their_library(self, backend):
+        A, X = rectangular(8, 5), rectangular(13, 2)
+        product = slq.dilation(backend.asarray(A)).matmat(backend.asarray(X))
+        assert_allclose(backend.to_numpy(product), np.vstack([A @ X[8:], A.T @ X[:8]]), atol=100 * backend.eps)
+
+    def test_singular_values_that_a_gram_matrix_loses_are_there(self):
+        sizes = np.repeat([1.0, 1e-3, 1e-6, 1e-10], 40)
+        U, V = (np.linalg.qr(rectangular(n, 160, seed=n))[0] for n in (300, 160))
+        A = (U * sizes) @ V.T
+        options = {"probes": 4, "steps": 40, "rng": 0, "confidence": 0.9999}
+        s, squared = (slq.spectrum(operator, **options) for operator in (slq.dilation(A), slq.gram(A)))
+        for size in sizes[::40]:
+            assert np.min(np.abs(s.nodes[s.weights > 1e-3] / size - 1)) < 1e-5
+            count = s.count(size / 10, size * 10)
+            assert count.low <= 40 <= count.high
+        assert np.min(np.abs(squared.nodes / 1e-20 - 1)) > 1
+
+    def test_norms_are_twice_those_of_the_matrix(self):
+        A = rectangular(300, 500) / np.sqrt(500)
+        found = slq.spectrum(slq.dilation(A), probes=4, steps=60, rng=0).nuclear_norm()
+        exact = 2 * np.linalg.svd(A, compute_uv=False).sum()
+        assert found.low <= exact <= found.high
+
+    def test_eigenvectors_hold_singular_vectors(self):
+        A = rectangular(60, 40, field="complex128")
+        pairs = slq.eigsh(slq.dilation(A), 3, which="LA", rng=0)
+        left, right = np.sqrt(2) * pairs.vectors[:60], np.sqrt(2) * pairs.vectors[60:]
+        assert_allclose(pairs.values, np.linalg.svd(A, compute_uv=False)[2::-1], rtol=1e-12)
+        assert_allclose(A @ right, left * pairs.values, atol=1e-12)
+        assert_allclose(left.conj().T @ left, np.eye(3), atol=1e-12)
+
+
 class TestMessages:
     @pytest.mark.parametrize(
         ("A", "kind", "message"),
@@ -134,8 +176,9 @@ class TestMessages:
         ids=["vector", "empty", "list", "one-way", "text"],
     )
     def test_what_is_no_matrix_is_refused(self, A, kind, message):
-        with pytest.raises(kind, match=message):
-            slq.gram(A)
+        for operator in (slq.gram, slq.dilation):
+            with pytest.raises(kind, match=message):
+                operator(A)
 
     def test_a_vector_of_the_wrong_length_is_named(self):
         def short(v):
