@@ -249,7 +249,7 @@ class History:
             If it is truncated, no history, of a newer format, or contradicts itself; the message says which.
         """
         with _store.opened(Path(path), _store.HISTORY, ("steps", "present")) as (arrays, facts):
-            return _unpacked(arrays, facts)
+            return _unpacked(Path(path), arrays, facts)
 
     def to_xarray(self) -> Any:
         """Return an xarray.Dataset (needs xarray): scalars, arrays, edges and densities along the dimension `step`.
@@ -311,11 +311,11 @@ def _packed(history: History) -> tuple[dict[str, npt.NDArray[Any]], dict[str, An
     return arrays, facts | {"names": names, "notes": history.notes, "metadata": history.metadata}
 
 
-def _unpacked(arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> History:
+def _unpacked(path: Path, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> History:
     names = facts["names"]
     return History(
         steps=arrays["steps"],
-        spectra=unpack(arrays, facts),
+        spectra=unpack(path, arrays, facts),
         scalars=dict(zip(names["scalars"], arrays["scalars"], strict=True)),
         arrays={name: arrays[f"array_{i}"] for i, name in enumerate(names["arrays"])},
         notes=tuple(facts["notes"]),

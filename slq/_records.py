@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from slq import _store
 from slq._arrays import Floats
+from slq._contents import require_run
 from slq._spectrum import Spectrum
 
 Columns = Mapping[str, Floats]
@@ -55,8 +57,10 @@ def pack(spectra: Sequence[Spectrum | None]) -> tuple[dict[str, npt.NDArray[Any]
     return arrays, {"spectra": facts, "common": common}
 
 
-def unpack(arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> tuple[Spectrum | None, ...]:
-    """Return the spectra that `pack` was given."""
+def unpack(
+    path: Path, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]
+) -> tuple[Spectrum | None, ...]:
+    """Return the spectra that `pack` was given, out of the file of that path."""
     found, at = [], dict.fromkeys(_store.ARRAYS, 0)
     for i, own in enumerate(facts["spectra"]):
         one: dict[str, Any] = {}
@@ -66,6 +70,8 @@ def unpack(arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> 
             at[name] += prod(shape)
         absent = own.pop("absent")
         kept = {key: value for key, value in facts["common"].items() if key not in absent}
-        found.append(Spectrum(**one, **_store.restored(own | {"metadata": kept | own["metadata"]})))
+        known = _store.restored(own | {"metadata": kept | own["metadata"]})
+        require_run(path, one, known)
+        found.append(Spectrum(**one, **known))
     rest = iter(found)
     return tuple(next(rest) if there else None for there in arrays["present"])

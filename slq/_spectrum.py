@@ -18,6 +18,7 @@ import numpy.typing as npt
 from slq import _budget, _density, _distribution, _extremes, _outliers, _questions, _store, _summary, _thermal, _views
 from slq._arrays import Floats
 from slq._budget import ErrorBudget
+from slq._contents import require_run
 from slq._coordinate import Coordinate, Scale, natural
 from slq._distribution import Question
 from slq._entries import Traces, shifted_traces
@@ -475,4 +476,5 @@ def load(path: str | Path, /) -> Spectrum:
     True
     """
     with _store.read(Path(path)) as (arrays, facts):
+        require_run(Path(path), arrays, facts)
         return Spectrum(**arrays, **facts)

@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +15,8 @@ from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from slq import _archive
 
 ARRAYS = ("alpha", "beta", "lengths", "overlaps", "groups", "deflated", "projected")
 _FORMAT = 1
@@ -28,18 +28,6 @@ _READERS = {
     CHECKPOINT: "Go on from it by slq.spectrum(A, checkpoint=...)",
     SEARCH: "Go on from it by slq.eigsh(A, checkpoint=...)",
 }
-# What reading a damaged archive raises, by where the damage is.
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    OSError,
-    KeyError,
-    ValueError,
-    AttributeError,
-    NotImplementedError,
-    RuntimeError,
-)
 # Python integers of a seed can exceed what JSON readers of other languages keep exactly.
 _AS_TEXT = ("seed",)
 
@@ -131,17 +119,13 @@ def restored(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _parts(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Any]:
     """Read all arrays and the header, whatever they are."""
+    arrays = _archive.load(path)
+    if "header" not in arrays:
+        return arrays, None
     try:
-        # An open stream: np.load leaves a file of its own open when it turns out to be damaged.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        return arrays, json.loads(str(arrays.pop("header"))) if "header" in arrays else None
-    except (FileNotFoundError, PermissionError, IsADirectoryError):
-        raise
-    except _DAMAGE as error:
-        msg = (
-            f"{path} is truncated, damaged or no .npz file ({type(error).__name__}: {error}). Restore it or run again."
-        )
+        return arrays, json.loads(str(arrays.pop("header")))
+    except (ValueError, RecursionError) as error:
+        msg = f"{path} is damaged: its header is no JSON ({error!s:.200}). Restore it or run again."
         raise ValueError(msg) from error
 
 

@@ -1,0 +1,86 @@
+"""What a file says of a run is looked at before anything is computed with it: types, shapes, signs, finite numbers.
+
+A file can be whole and hold nonsense all the same, written by another program or by hand. What passes here is a run
+that could have been; whether it was, nobody can tell. Damage is the business of `_archive`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import isfinite
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from slq._archive import require_memory
+from slq._probes import Law
+
+# A Gauss rule of m steps takes so many matrices of m x m numbers to compute (`stevd` and its workspace).
+_MATRICES = 4
+_LARGEST = 2**62
+
+
+def _whole(least: int, most: int = _LARGEST) -> Callable[[Any], bool]:
+    return lambda x: type(x) is int and least <= x <= most
+
+
+def _size(x: Any) -> bool:
+    return isinstance(x, int | float) and type(x) is not bool and isfinite(x) and x >= 0
+
+
+def _pair(x: Any) -> bool:
+    return isinstance(x, list | tuple) and len(x) == 2 and all(isinstance(y, int | float) and isfinite(y) for y in x)
+
+
+_FACTS: dict[str, Callable[[Any], bool]] = {
+    "n": _whole(1),
+    "kind": lambda x: isinstance(x, str) and x in get_args(Law),
+    "seed": lambda x: type(x) is int and x >= 0,
+    "reorth": lambda x: x in ("full", "none"),
+    "noise": _size,
+    "products": _whole(0),
+    "seconds": _size,
+    "status": lambda x: isinstance(x, str),
+    "warnings": lambda x: isinstance(x, tuple) and all(isinstance(y, str) for y in x),
+    "metadata": lambda x: isinstance(x, dict),
+    "confidence": lambda x: isinstance(x, float) and 0 < x < 1,
+    "drift": _size,
+    "traces": lambda x: x is None or _pair(x),
+    "copies": _whole(1, 2),
+}
+
+
+def require_run(path: Path, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
+    """Raise ValueError, in a few words, where arrays and facts cannot be those of a run."""
+    for name, allowed in _FACTS.items():
+        if name in facts and not allowed(facts[name]):
+            _refuse(name, repr(facts[name]))
+    alpha, lengths = arrays["alpha"], arrays["lengths"]
+    if alpha.ndim != 2 or not alpha.size:
+        _refuse("alpha", f"shape {alpha.shape}")
+    k, m = alpha.shape
+    exact = facts["kind"] == "exact"
+    if exact and (k, m) != (1, facts["n"]):
+        _refuse("alpha", f"shape {alpha.shape} for all eigenvalues")
+    shapes = {"alpha": (k, m), "beta": (k, m), "lengths": (k,), "groups": (k,), "projected": (k,)}
+    shapes |= {"overlaps": (k, m, *arrays["overlaps"].shape[2:3]), "deflated": arrays["deflated"].shape[:1]}
+    for name, shape in shapes.items():
+        x = arrays[name]
+        if x.shape != shape and not (name == "projected" and x.size == 0):
+            _refuse(name, f"shape {x.shape}")
+        if x.dtype.kind != {"lengths": "i", "groups": "i", "projected": "b"}.get(name, "f"):
+            _refuse(name, f"type {x.dtype}")
+        if x.dtype.kind == "f" and not np.isfinite(x).all():
+            _refuse(name, "infinite or not a number")
+    if lengths.min() < 1 or lengths.max() > m:
+        _refuse("lengths", f"{lengths.min()} to {lengths.max()}")
+    if (arrays["beta"] < 0).any():
+        _refuse("beta", "negative")
+    require_memory(0 if exact else _MATRICES * 8 * int(lengths.max()) ** 2, path)
+
+
+def _refuse(name: str, what: str) -> None:
+    msg = f"{name}: {what:.80}"
+    raise ValueError(msg)
