@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slq._arrays import free_memory
+from slq._text import described
 
 # Deflate makes no more bytes than this of one.
 INFLATION = 1032
@@ -85,17 +86,20 @@ def _name(info: zipfile.ZipInfo) -> str:
 
 def _read(stream: IO[bytes], size: int) -> npt.NDArray[Any]:
     """Read one array that takes so many bytes with its header."""
-    version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
+    version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
         _refuse(f"version {version} of NumPy's format")
     reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = reader(stream)  # type: ignore[no-untyped-call]
+    shape, fortran, dtype = reader(stream)
+    if dtype.hasobject:
+        _refuse("Python objects, which slq never opens")
     if dtype.kind not in _KINDS or not dtype.itemsize:
         _refuse(f"numbers of type {dtype}")
     if min(shape, default=1) < 0 or prod(shape) * dtype.itemsize != size - stream.tell():
         _refuse(f"shape {shape} of {dtype} does not take the {size - stream.tell()} bytes that are there")
     array = np.empty(shape[::-1] if fortran else shape, dtype)
-    left = memoryview(array.reshape(-1).view(np.uint8)) if array.size else memoryview(b"")
+    flat: Any = array.reshape(-1).view(np.uint8)
+    left = memoryview(flat) if array.size else memoryview(b"")
     while left:
         count = stream.readinto(left)  # type: ignore[attr-defined]
         if not count:
@@ -113,8 +117,9 @@ def _damage_told(path: Path) -> Iterator[None]:
     except (Unreadable, FileNotFoundError, PermissionError, IsADirectoryError):
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        msg = f"{path} is truncated, damaged or no {path.suffix} file ({reason[:300]}). Restore it or make it again."
+        msg = (
+            f"{path} is truncated, damaged or no {path.suffix} file ({described(error)}). Restore it or make it again."
+        )
         raise Unreadable(msg) from error
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from slq._errors import RunError
+from slq._text import printable
 
 _FAILED, _UNUSABLE, _INTERRUPTED = 1, 2, 130
 
@@ -84,7 +85,7 @@ def _plain(error: Exception) -> str:
 
 
 def _complain(message: str, status: int) -> int:
-    sys.stderr.write(f"slq: {' '.join(message.split())}\n")
+    sys.stderr.write(f"slq: {printable(' '.join(message.split()))}\n")
     return status
 
 

@@ -22,6 +22,7 @@ from slq._arrays import Floats
 from slq._coordinate import Coordinate, Scale, natural
 from slq._records import longer, pack, unpack
 from slq._spectrum import Spectrum
+from slq._text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,7 +113,9 @@ class History:
             lines.append(f"  {name:<24} {known[0]:.4g} … {known[-1]:.4g}" if known.size else f"  {name:<24} nan")
         lines += [f"  {name:<24} {' × '.join(map(str, a.shape))}" for name, a in self.arrays.items()]
         noted = [f"  step {step}: {note}" for step, note in zip(self.steps, self.notes, strict=True) if note]
-        return "\n".join([*lines, *noted[:3], *([f"  and {len(noted) - 3} more notes"] if len(noted) > 3 else [])])
+        return printable(
+            "\n".join([*lines, *noted[:3], *([f"  and {len(noted) - 3} more notes"] if len(noted) > 3 else [])])
+        )
 
     # -- growing ------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from slq._history import History
+from slq._text import printable
 
 _INCHES, _DPI = (7.2, 3.8), 130
 # Rows of the table of records: first and last ones beyond twice as many.
@@ -49,7 +50,7 @@ def page(history: History, title: str) -> str:
         f"<h2>Facts</h2>\n<pre>{escape(json.dumps(dict(history.metadata), indent=2, default=str))}</pre>",
         "</body>\n</html>\n",
     ]
-    return "\n".join(part for part in parts if part)
+    return printable("\n".join(part for part in parts if part))
 
 
 def _pictures(history: History) -> list[str]:

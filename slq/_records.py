@@ -57,9 +57,7 @@ def pack(spectra: Sequence[Spectrum | None]) -> tuple[dict[str, npt.NDArray[Any]
     return arrays, {"spectra": facts, "common": common}
 
 
-def unpack(
-    path: Path, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]
-) -> tuple[Spectrum | None, ...]:
+def unpack(path: Path, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> tuple[Spectrum | None, ...]:
     """Return the spectra that `pack` was given, out of the file of that path."""
     found, at = [], dict.fromkeys(_store.ARRAYS, 0)
     for i, own in enumerate(facts["spectra"]):

@@ -175,7 +175,8 @@ def _opened(path: Path) -> Market | _Loaded:
 
 def _checked(path: Path) -> _Loaded:
     """Load a matrix that SciPy saved."""
-    from slq._sources import floating, read
+    from slq._matrix_files import read_matrix
+    from slq._sources import floating
 
     found = floating(read(path))
     if found.ndim != 2 or found.shape[0] != found.shape[1] or found.shape[0] == 0 or found.dtype.kind == "c":

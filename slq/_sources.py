@@ -1,7 +1,7 @@
 """What `slq run SOURCE` multiplies by: a matrix in a file, or what a Python function returns.
 
 A matrix from a file is looked at once: whether it is square and symmetric. If not, the message gives the measured
-asymmetry and names the two symmetric matrices that can be made of it. Nothing is unpickled; a Python source is run.
+asymmetry and names the two symmetric matrices that can be made of it. A Python source is run, as the user who asks.
 """
 
 from __future__ import annotations
@@ -16,23 +16,18 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import scipy.io
 import scipy.sparse
 import scipy.sparse.linalg
 
 from slq._arrays import is_array
 from slq._gram import gram as gram_of
+from slq._matrix_files import SourceError, read_matrix
 from slq._operators import Operator, as_operator
 
 # Rows of a dense matrix that are compared with its columns at once: 1000 rows of 100 000 numbers are 0.8 GB.
 _BLOCK = 1000
 # |A - A^T| / |A| up to this power of a rounding is rounding.
 _ROUNDING = 0.5
-_KINDS = "a matrix file (.mtx, .mtx.gz, .npz by scipy.sparse.save_npz, .npy) or module:factory or file.py:factory"
-
-
-class SourceError(ValueError):
-    """What was given as SOURCE cannot be used; the message says why and what to do."""
 
 
 def operator_from(source: str, *, gram: bool = False, symmetric_part: bool = False) -> Operator:
@@ -51,7 +46,7 @@ def operator_from(source: str, *, gram: bool = False, symmetric_part: bool = Fal
         msg = "--gram and --symmetric-part exclude each other: the first gives A^T A, the second (A + A^T) / 2."
         raise SourceError(msg)
     path = Path(source)
-    found = read(path) if path.exists() or ":" not in source else _made_by(source)
+    found = read_matrix(path) if path.exists() or ":" not in source else _made_by(source)
     if not (is_array(found) or scipy.sparse.issparse(found)):
         return gram_of(found) if gram else _as_it_is(found, source, symmetric_part)
     matrix = floating(found)
@@ -69,52 +64,6 @@ def name_of(source: str) -> str:
     if ":" in source and not Path(source).exists():
         return source.rpartition(":")[2]
     return Path(source).name.removesuffix(".gz").rpartition(".")[0] or Path(source).name
-
-
-# -- files ------------------------------------------------------------------------------------------------------
-
-
-def read(path: Path) -> Any:
-    """Read a matrix by the ending of its name."""
-    if not path.is_file():
-        problem = "this is a folder" if path.is_dir() else "no such file"
-        msg = f"{path}: {problem}. SOURCE is {_KINDS}."
-        raise SourceError(msg)
-    readers: dict[str, Callable[[Path], Any]] = {".mtx": _read_mtx, ".npz": _read_npz, ".npy": _read_npy}
-    reader = readers.get(Path(path.name.removesuffix(".gz")).suffix)
-    if path.suffix == ".py":
-        msg = f"{path}: name a function in it that returns a matrix or an operator, as {path}:factory."
-        raise SourceError(msg)
-    if reader is None or (path.suffix == ".gz" and reader is not _read_mtx):
-        msg = f"{path}: cannot tell what this is from its name. SOURCE is {_KINDS}."
-        raise SourceError(msg)
-    try:
-        return reader(path)
-    except SourceError:
-        raise
-    except Exception as error:
-        msg = f"{path} cannot be read ({type(error).__name__}: {error})"
-        raise SourceError(msg) from error
-
-
-def _read_mtx(path: Path) -> Any:
-    return scipy.io.mmread(path)
-
-
-def _read_npy(path: Path) -> Any:
-    return np.load(path, allow_pickle=False)
-
-
-def _read_npz(path: Path) -> Any:
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-        names = set(file.files)
-    if "header" in names and "alpha" in names:
-        msg = f"{path} is a result of slq, not a matrix. Look at it with `slq show {path}` or `slq plot {path}`."
-        raise SourceError(msg)
-    if "format" not in names:
-        msg = f"{path} holds the arrays {', '.join(sorted(names))}, not a sparse matrix by scipy.sparse.save_npz."
-        raise SourceError(msg)
-    return scipy.sparse.load_npz(path)
 
 
 # -- Python -----------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slq import _archive
+from slq._text import printable
 
 ARRAYS = ("alpha", "beta", "lengths", "overlaps", "groups", "deflated", "projected")
 _FORMAT = 1
@@ -90,8 +91,8 @@ def consistent(path: Path) -> Iterator[None]:
     """Tell errors that using the parts of a file raises as what they are."""
     try:
         yield
-    except (AttributeError, KeyError, TypeError, IndexError, ValueError, ArithmeticError) as error:
-        msg = f"{path} contradicts itself ({type(error).__name__}: {error}). Restore it or run again."
+    except (AttributeError, KeyError, TypeError, IndexError, ValueError, ArithmeticError, RecursionError) as error:
+        msg = f"{path} contradicts itself ({type(error).__name__}: {printable(str(error))[:300]}). Restore it or run again."
         raise ValueError(msg) from error
 
 

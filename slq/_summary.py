@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from slq._text import printable
+
 if TYPE_CHECKING:
     from slq._spectrum import Spectrum
 
@@ -35,7 +37,7 @@ def text(s: Spectrum) -> str:
         *(("warning", warning) for warning in s.warnings),
     ]
     title = f"Spectrum of a {size} operator" + (f" · {facts}" if facts else "")
-    return "\n".join([title, *(_row(name, value) for name, value in rows)])
+    return printable("\n".join([title, *(_row(name, value) for name, value in rows)]))
 
 
 def _row(name: str, value: str) -> str:

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from slq._eigenpairs import Eigenpairs
 from slq._spectrum import Spectrum
+from slq._text import printable
 
 Flag = Annotated[bool, Parameter(show_default=False)]
 # What the name of a file that `slq run` writes ends in.
@@ -20,12 +21,12 @@ RESULT = ".spectrum.npz"
 
 def say(text: str) -> None:
     """Write a line to stdout."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(printable(text) + "\n")
 
 
 def note(text: str) -> None:
     """Write a line to stderr."""
-    sys.stderr.write(f"slq: {text}\n")
+    sys.stderr.write(f"slq: {printable(text)}\n")
 
 
 def tell(result: Spectrum | Eigenpairs, json: bool) -> None:
