@@ -117,9 +117,7 @@ def _damage_told(path: Path) -> Iterator[None]:
     except (Unreadable, FileNotFoundError, PermissionError, IsADirectoryError):
         raise
     except Exception as error:
-        msg = (
-            f"{path} is truncated, damaged or no {path.suffix} file ({described(error)}). Restore it or make it again."
-        )
+        msg = f"{path} is truncated, damaged or no {path.suffix} file ({described(error)}). Restore it or make it anew."
         raise Unreadable(msg) from error
 
 

@@ -17,7 +17,7 @@ import scipy.io
 import scipy.sparse
 
 from slq import _archive
-from slq._text import printable
+from slq._text import described
 
 KINDS = "a matrix file (.mtx, .mtx.gz, .npz by scipy.sparse.save_npz, .npy) or module:factory or file.py:factory"
 # Bytes of a Matrix Market file: of its header with comments at most; of an entry at least ("1\n", "1 1\n") and at most.
@@ -55,7 +55,7 @@ def read_matrix(path: Path) -> Any:
     except _archive.Unreadable as error:
         raise SourceError(str(error)) from error
     except Exception as error:
-        msg = f"{path} cannot be read ({type(error).__name__}: {printable(str(error))[:300]})"
+        msg = f"{path} cannot be read ({described(error)})"
         raise SourceError(msg) from error
 
 

@@ -178,7 +178,7 @@ def _checked(path: Path) -> _Loaded:
     from slq._matrix_files import read_matrix
     from slq._sources import floating
 
-    found = floating(read(path))
+    found = floating(read_matrix(path))
     if found.ndim != 2 or found.shape[0] != found.shape[1] or found.shape[0] == 0 or found.dtype.kind == "c":
         shape = " × ".join(map(str, found.shape))
         msg = f"{path} is {shape} of {found.dtype}; eigenvalues need a real square matrix of at least one row."

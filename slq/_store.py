@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slq import _archive
-from slq._text import printable
+from slq._text import described
 
 ARRAYS = ("alpha", "beta", "lengths", "overlaps", "groups", "deflated", "projected")
 _FORMAT = 1
@@ -92,7 +92,7 @@ def consistent(path: Path) -> Iterator[None]:
     try:
         yield
     except (AttributeError, KeyError, TypeError, IndexError, ValueError, ArithmeticError, RecursionError) as error:
-        msg = f"{path} contradicts itself ({type(error).__name__}: {printable(str(error))[:300]}). Restore it or run again."
+        msg = f"{path} contradicts itself ({described(error)}). Restore it or run again."
         raise ValueError(msg) from error
 
 
