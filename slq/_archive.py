@@ -9,6 +9,7 @@ The format: NumPy's NEP 1; deflate's limits: https://zlib.net/zlib_tech.html.
 from __future__ import annotations
 
 import re
+import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _NAME = re.compile(r"([\w-]+)\.npy", flags=re.ASCII)
 # Numbers, truth values, and the texts that headers and scipy's formats are.
 _KINDS = "biufcUS"
+_FOREIGN = np.dtype(np.uint32).newbyteorder()
 
 
 class Unreadable(ValueError):
@@ -106,6 +108,9 @@ def _read(stream: IO[bytes], size: int) -> npt.NDArray[Any]:
             _refuse("it ends too early")
         left = left[count:]
     stream.read(1)  # only at its end is a member compared with its checksum
+    if dtype.kind == "U" and array.size and flat.view(np.uint32 if dtype.isnative else _FOREIGN).max() > sys.maxunicode:
+        _refuse("text that is none")
+    array = array.astype(dtype.newbyteorder("="), copy=False)
     return array.T if fortran else array
 
 

@@ -93,6 +93,9 @@ class Checkpoint(Generic[Content]):
     def known(self, name: str, value: Any, *, free: bool = True) -> Any:
         """Return a fact as the run began with it, the given value in a new run; refuse another unless it is free."""
         before = self.facts.setdefault(name, value)
+        if type(before) is not type(value) or before != before:
+            msg = f"`checkpoint`: {self.path} is damaged: {name} = {before!r:.60}. Restore it or name another file."
+            raise ValueError(msg)
         if not free and before != value:
             raise ValueError(self._differs(name, before, value))
         return before
@@ -184,8 +187,8 @@ class Checkpoint(Generic[Content]):
 
     def _differs(self, name: str, before: object, now: object) -> str:
         return (
-            f"`checkpoint`: {self.path} is of a run with {name} = {before!r}, this one has {now!r}. Resume it with the "
-            "same, or name another file."
+            f"`checkpoint`: {self.path} is of a run with {name} = {before!r:.60}, this one has {now!r:.60}. "
+            "Resume it with the same, or name another file."
         )
 
 

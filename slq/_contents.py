@@ -6,8 +6,7 @@ that could have been; whether it was, nobody can tell. Damage is the business of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from math import isfinite
+from collections.abc import Callable, Mapping, Sized
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,6 +19,8 @@ from slq._probes import Law
 # A Gauss rule of m steps takes so many matrices of m x m numbers to compute (`stevd` and its workspace).
 _MATRICES = 4
 _LARGEST = 2**62
+# Squares of numbers beyond this leave the range of float64, and products of them with the dimension.
+_MOST = 1e250
 
 
 def _whole(least: int, most: int = _LARGEST) -> Callable[[Any], bool]:
@@ -27,11 +28,13 @@ def _whole(least: int, most: int = _LARGEST) -> Callable[[Any], bool]:
 
 
 def _size(x: Any) -> bool:
-    return isinstance(x, int | float) and type(x) is not bool and isfinite(x) and x >= 0
+    return isinstance(x, int | float) and type(x) is not bool and 0 <= x <= _MOST
 
 
 def _pair(x: Any) -> bool:
-    return isinstance(x, list | tuple) and len(x) == 2 and all(isinstance(y, int | float) and isfinite(y) for y in x)
+    return (
+        isinstance(x, list | tuple) and len(x) == 2 and all(isinstance(y, int | float) and abs(y) <= _MOST for y in x)
+    )
 
 
 _FACTS: dict[str, Callable[[Any], bool]] = {
@@ -72,13 +75,52 @@ def require_run(path: Path, arrays: Mapping[str, npt.NDArray[Any]], facts: Mappi
             _refuse(name, f"shape {x.shape}")
         if x.dtype.kind != {"lengths": "i", "groups": "i", "projected": "b"}.get(name, "f"):
             _refuse(name, f"type {x.dtype}")
-        if x.dtype.kind == "f" and not np.isfinite(x).all():
-            _refuse(name, "infinite or not a number")
+        if x.dtype.kind == "f" and not float(np.max(np.abs(x), initial=0.0)) <= _MOST:
+            _refuse(name, f"not a number, or beyond {_MOST:g}")
     if lengths.min() < 1 or lengths.max() > m:
         _refuse("lengths", f"{lengths.min()} to {lengths.max()}")
     if (arrays["beta"] < 0).any():
         _refuse("beta", "negative")
     require_memory(0 if exact else _MATRICES * 8 * int(lengths.max()) ** 2, path)
+
+
+def require_history(arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
+    """Raise ValueError, in a few words, where arrays and facts cannot be those of a history."""
+    steps, present, scalars = arrays["steps"], arrays["present"], arrays["scalars"]
+    names, notes = facts["names"], facts["notes"]
+    if steps.ndim != 1 or (steps.dtype.kind != "i" and steps.size):
+        _refuse("steps", f"{steps.dtype} of shape {steps.shape}")
+    if present.shape != steps.shape or present.dtype.kind != "b" or present.sum() != len(facts["spectra"]):
+        _refuse("present", f"{present.sum()} of shape {present.shape} for {len(facts['spectra'])} spectra")
+    for name, words in (("scalars", names["scalars"]), ("arrays", names["arrays"]), ("notes", notes)):
+        if not all(isinstance(word, str) for word in words):
+            _refuse(name, "names that are no text")
+    if scalars.ndim != 2 or any(arrays[x].dtype.kind != "f" for x in ("scalars", *_numbered(names["arrays"]))):
+        _refuse("scalars", "no table of numbers")
+    if not isinstance(facts["metadata"], dict):
+        _refuse("metadata", repr(facts["metadata"]))
+
+
+def require_past(arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
+    """Raise ValueError, in a few words, where arrays and facts cannot be those of a run that goes on."""
+    for name, x in arrays.items():
+        if x.dtype.kind != ("i" if name.startswith("widths") else "f") and not name.startswith("state"):
+            _refuse(name, f"type {x.dtype}")
+        if x.ndim != 2 and name.startswith("rows"):
+            _refuse(name, f"shape {x.shape}")
+        if x.dtype.kind == "f" and not float(np.max(np.abs(x), initial=0.0)) <= _MOST:
+            _refuse(name, f"not a number, or beyond {_MOST:g}")
+    sizes = [size for test in facts["tests"] for size in test]
+    sizes += [batch[name] for batch in facts["batches"] for name in ("scale", "asymmetry", "rounding")]
+    if not all(map(_size, sizes)):
+        _refuse("batches", "sizes that are none")
+    counts = [x for batch in facts["batches"] for x in (batch["probes"], *batch["dropped"])]
+    if not all(map(_whole(0), counts)) or not all(batch["reorth"] in ("full", "none") for batch in facts["batches"]):
+        _refuse("batches", "counts that are none")
+
+
+def _numbered(names: Sized) -> list[str]:
+    return [f"array_{i}" for i in range(len(names))]
 
 
 def _refuse(name: str, what: str) -> None:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from slq import _store
 from slq._arrays import Floats
+from slq._contents import require_history
 from slq._coordinate import Coordinate, Scale, natural
 from slq._records import longer, pack, unpack
 from slq._spectrum import Spectrum
@@ -315,6 +316,7 @@ def _packed(history: History) -> tuple[dict[str, npt.NDArray[Any]], dict[str, An
 
 
 def _unpacked(path: Path, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> History:
+    require_history(arrays, facts)
     names = facts["names"]
     return History(
         steps=arrays["steps"],

@@ -1,4 +1,4 @@
-"""Matrices out of files: Matrix Market, SciPy's sparse .npz, NumPy's .npy, whoever wrote them.
+"""Matrices out of files: Matrix Market (`_matrix_market`), SciPy's sparse .npz, NumPy's .npy, whoever wrote them.
 
 What a file announces is compared with its size and with the free memory before any is taken, nothing is unpickled, and
 every index of a sparse matrix is looked at: SciPy multiplies by what it is given.
@@ -6,27 +6,21 @@ every index of a sparse matrix is looked at: SciPy multiplies by what it is give
 
 from __future__ import annotations
 
-import gzip
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 import scipy.sparse
 
-from slq import _archive
+from slq import _archive, _matrix_market
 from slq._text import described
 
 KINDS = "a matrix file (.mtx, .mtx.gz, .npz by scipy.sparse.save_npz, .npy) or module:factory or file.py:factory"
-# Bytes of a Matrix Market file: of its header with comments at most; of an entry at least ("1\n", "1 1\n") and at most.
-_HEADER = 2**20
-_LEAST = {"array": 2, "coordinate": 4}
-_LINE = 256
-# Bytes of memory that an entry takes: two indices and a complex number; symmetric files give each twice, and the
-# matrix by rows is a second one. A row takes a pointer in it.
-_ENTRY, _ROW = 4 * 32, 2 * 8
+# Bytes of memory that a row takes: a pointer, in the file's form and in that by rows.
+_ROW = 16
+# Bytes of the numbers of sparse matrices: no half precision, no long doubles.
+_SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (4, 8), "c": (8, 16)}
 _BY_ROWS = {"csr": scipy.sparse.csr_array, "csc": scipy.sparse.csc_array, "bsr": scipy.sparse.bsr_array}
 
 
@@ -40,12 +34,11 @@ def read_matrix(path: Path) -> Any:
         problem = "this is a folder" if path.is_dir() else "no such file"
         msg = f"{path}: {problem}. SOURCE is {KINDS}."
         raise SourceError(msg)
-    readers: dict[str, Callable[[Path], Any]] = {".mtx": _read_mtx, ".npz": _read_npz, ".npy": _archive.load_array}
-    reader = readers.get(Path(path.name.removesuffix(".gz")).suffix)
+    reader = _READERS.get(Path(path.name.removesuffix(".gz")).suffix)
     if path.suffix == ".py":
         msg = f"{path}: name a function in it that returns a matrix or an operator, as {path}:factory."
         raise SourceError(msg)
-    if reader is None or (path.suffix == ".gz" and reader is not _read_mtx):
+    if reader is None or (path.suffix == ".gz" and reader is not _matrix_market.read):
         msg = f"{path}: cannot tell what this is from its name. SOURCE is {KINDS}."
         raise SourceError(msg)
     try:
@@ -57,54 +50,6 @@ def read_matrix(path: Path) -> Any:
     except Exception as error:
         msg = f"{path} cannot be read ({described(error)})"
         raise SourceError(msg) from error
-
-
-# -- Matrix Market ----------------------------------------------------------------------------------------------
-
-
-def _read_mtx(path: Path) -> Any:
-    size = path.stat().st_size * (_archive.INFLATION if path.suffix == ".gz" else 1)
-    with _opened(path) as stream:
-        rows, columns, entries, kind, field, _ = scipy.io.mminfo(io.BytesIO(stream.read(_HEADER)))
-    if entries * _LEAST[kind] > size + 1:  # the last line may lack its end
-        msg = f"{entries} entries do not fit into {size} bytes"
-        raise ValueError(msg)
-    dense = rows * columns * (16 if field == "complex" else 8)
-    _archive.require_memory(dense if kind == "array" else entries * _ENTRY + (rows + columns) * _ROW, path)
-    with _Limited(path, _HEADER + entries * _LINE) as stream:
-        return scipy.io.mmread(stream)
-
-
-def _opened(path: Path) -> Any:
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-
-
-class _Limited(io.RawIOBase):
-    """A file that ends with an error where it gives more than its header let expect, as bombs do."""
-
-    def __init__(self, path: Path, limit: int) -> None:
-        self._stream, self._left = _opened(path), limit
-
-    def readable(self) -> bool:
-        """Tell that it can be read."""
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        """Read what comes next."""
-        count: int = self._stream.readinto(buffer)
-        self._left -= count
-        if self._left < 0:
-            msg = "it is longer than its entries take"
-            raise ValueError(msg)
-        return count
-
-    def close(self) -> None:
-        """Close the file, too."""
-        self._stream.close()
-        super().close()
-
-
-# -- sparse matrices of SciPy -----------------------------------------------------------------------------------
 
 
 def _read_npz(path: Path) -> Any:
@@ -131,7 +76,17 @@ def _sparse(path: Path, arrays: dict[str, Any]) -> Any:
         if arrays[part].dtype.kind not in "iu":
             msg = f"{part} of type {arrays[part].dtype}"
             raise ValueError(msg)
+    dtype = arrays["data"].dtype
+    if dtype.itemsize not in _SIZES.get(dtype.kind, ()):
+        msg = f"numbers of type {dtype}, which sparse matrices cannot be multiplied in"
+        raise ValueError(msg)
     if name in _BY_ROWS:
+        pointers = arrays["indptr"].astype(np.int64)
+        if (
+            pointers.ndim != 1 or pointers[0] or (np.diff(pointers) < 0).any()
+        ):  # SciPy does not look where the last is 0
+            msg = "indptr that does not ascend from 0"
+            raise ValueError(msg)
         matrix = _BY_ROWS[name](tuple(arrays[part] for part in ("data", "indices", "indptr")), shape=shape)
         matrix.check_format(full_check=True)
         return matrix
@@ -142,3 +97,10 @@ def _sparse(path: Path, arrays: dict[str, Any]) -> Any:
         return scipy.sparse.coo_array((arrays["data"], tuple(map(np.asarray, places))), shape=shape)
     msg = f"format {name!r:.20}"
     raise ValueError(msg)
+
+
+_READERS: dict[str, Callable[[Path], Any]] = {
+    ".mtx": _matrix_market.read,
+    ".npz": _read_npz,
+    ".npy": _archive.load_array,
+}

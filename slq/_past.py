@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from slq._contents import require_past
 from slq._record import Past, Record, Vectors
 
 _FIELDS = ("probes", "reorth", "scale", "asymmetry", "rounding", "dropped")
@@ -28,6 +29,7 @@ def packed(past: Past) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
 
 def unpacked(arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any], stored: Vectors | None) -> Past:
     """Return what was `packed`, with the vectors of its last batch."""
+    require_past(arrays, facts)
     last = len(facts["batches"]) - 1
     if last < 0:
         msg = "it has no batch of probes"

@@ -67,7 +67,7 @@ def opened(path: Path, kind: str, names: Iterable[str] = ()) -> Iterator[tuple[d
     """Give arrays and facts of a file of one kind that holds these arrays at least."""
     arrays, header = _parts(path)
     found = header.get("kind") if isinstance(header, dict) else None
-    if found != kind and found in _READERS:
+    if found != kind and isinstance(found, str) and found in _READERS:
         msg = f"{path} holds a {found.removeprefix('slq.')}, not a {kind.removeprefix('slq.')}. {_READERS[found]}."
         raise ValueError(msg)
     if found != kind:
