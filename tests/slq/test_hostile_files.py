@@ -104,7 +104,7 @@ def test_an_archive_cannot_announce_more_than_it_can_hold(run, tmp_path):
     at = data.find(b"PK\x01\x02")
     data[at + 24 : at + 28] = (2**31).to_bytes(4, "little")
     (tmp_path / "liar.npz").write_bytes(data)
-    with pytest.raises(ValueError, match="announces 21.* bytes"):
+    with pytest.raises(ValueError, match=r"announces 21\d+ bytes"):
         slq.load(tmp_path / "liar.npz")
 
 
@@ -158,7 +158,7 @@ def test_matrix_market_is_read_as_scipy_reads_it(tmp_path, text):
     [
         ("array real skew-symmetric", "3 3\n1\n2\n", "2 lines of 1 numbers, its header says 3 of 1"),
         ("array real general", "2 2\n1\n2\x00\n3\n4\n", "could not convert string"),
-        ("array integer general", "2 2\n1\n2\x1d\n", "could not convert string"),
+        ("array integer general", "2 2\n1\n2\x1d\n", "2 lines of 1 numbers"),
         ("coordinate real general", "2 2 1\n1 1 1 1\n", "1 lines of 4 numbers, its header says 1 of 3"),
         ("coordinate real general", "2 2 1\n1 1.5 1\n", "rows and columns are not numbers from 1"),
         ("coordinate real general", "2 2 1\n1 3 1\n", "rows and columns are not numbers from 1"),
@@ -193,11 +193,11 @@ def test_a_packed_text_that_is_longer_than_its_entries_is_left_unread(tmp_path, 
 @pytest.mark.parametrize("dtype", ["<f8", ">f8", "<f4", "<i4", "<c16"])
 def test_sparse_matrices_are_read_as_scipy_reads_them(tmp_path, name, dtype):
     matrix = scipy.sparse.csr_array(np.array([[2, 0, -1], [0, 3, 0], [-1, 0, 4]])).asformat(name)
-    matrix.data = matrix.data.astype(dtype)
+    expected, matrix.data = matrix.astype(np.dtype(dtype).newbyteorder("=")), matrix.data.astype(dtype)
     scipy.sparse.save_npz(tmp_path / "a.npz", matrix)
     found = read_matrix(tmp_path / "a.npz")
-    np.testing.assert_array_equal(found.toarray(), matrix.toarray())
-    assert (found.format, found.dtype) == (name, np.dtype(dtype).newbyteorder("="))
+    np.testing.assert_array_equal(found.toarray(), expected.toarray())
+    assert (found.format, found.dtype) == (name, expected.dtype)
 
 
 @pytest.mark.parametrize(

@@ -91,9 +91,11 @@ NAMES = [
     "header.npy",
     "alpha.npy",
 ]
-TOKENS = [b"0", b"-1", b"nan", b"inf", b"1e999", b"99999999999999999999", b"1000000000000", b"2147483648", b"1.5.5", b"", b"x",
-          b"%", b"%%MatrixMarket", b"complex", b"array", b"coordinate", b"pattern", b"integer", b"hermitian", b"skew-symmetric",
-          b"general", b"vector", b"\x00", b"\xff", b"9" * 400, b"\r", b"\n\n"]  # fmt: skip
+TOKENS = (
+    b"0 -1 nan inf 1e999 99999999999999999999 1000000000000 2147483648 1.5.5 x % %%MatrixMarket complex array".split()
+)
+TOKENS += b"coordinate pattern integer hermitian skew-symmetric general vector".split()
+TOKENS += [b"", b"\x00", b"\xff", b"\x1d", b"9" * 400, b"\r", b"\n\n"]
 
 
 def pick(generator, choices):
@@ -179,7 +181,8 @@ def changed_array(generator, data):
                 [repr(pick(generator, DTYPES)), repr(array.dtype.str), "[('a', '<f8')]", "1", "__import__('os')"],
             )
             shape = pick(generator, [array.shape, pick(generator, SHAPES)])
-            text = f"{{'descr': {described}, 'fortran_order': {pick(generator, ['False', 'True', '0'])}, 'shape': {shape}}}"
+            order = pick(generator, ["False", "True", "0"])
+            text = f"{{'descr': {described}, 'fortran_order': {order}, 'shape': {shape}}}"
             return with_header(text, array.tobytes(), int(generator.integers(1, 4)))
         case _:
             text = pick(
