@@ -85,6 +85,10 @@ class History:
             msg = "`steps` must ascend, and everything else have one entry per step."
             raise ValueError(msg)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        plain = (self.steps, self.spectra, dict(self.scalars), dict(self.arrays), self.notes, self.metadata)
+        return History, plain
+
     def __len__(self) -> int:
         return len(self.steps)
 

@@ -129,6 +129,9 @@ class Spectrum:
             if isinstance(value, np.ndarray):
                 value.flags.writeable = False
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_of, ({item.name: getattr(self, item.name) for item in fields(self) if item.init},)
+
     def __repr__(self) -> str:
         return _summary.text(self)
 
@@ -444,6 +447,11 @@ class Spectrum:
 
     def _with(self, **changes: Any) -> Spectrum:
         return replace(self, **changes)
+
+
+def _made_of(parts: dict[str, Any]) -> Spectrum:
+    """Make the spectrum again that was pickled; arrays of a pickle could be written to."""
+    return Spectrum(**parts)
 
 
 def load(path: str | Path, /) -> Spectrum:
