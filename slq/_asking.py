@@ -16,7 +16,7 @@ from slq._estimates import Estimate
 from slq._functions import trace as trace_of
 from slq._report import estimate_as_json, estimates_as_json
 from slq._spectrum import Spectrum, load
-from slq._terminal import Flag, note, result_file, say, tell, watched
+from slq._terminal import Flag, note, require_checkpoint, result_file, say, tell, watched
 
 
 def trace(

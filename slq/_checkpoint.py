@@ -35,6 +35,10 @@ class Interrupted(Exception):
     """The run was asked to end by a signal; all that was done is on disk."""
 
 
+class AnotherRun(ValueError):
+    """The file is of a run with another value of something."""
+
+
 class Checkpoint(Generic[Content]):
     """The file of one run, which no other run can have open.
 
@@ -97,7 +101,7 @@ class Checkpoint(Generic[Content]):
             msg = f"`checkpoint`: {self.path} is damaged: {name} = {before!r:.60}. Restore it or name another file."
             raise ValueError(msg)
         if not free and before != value:
-            raise ValueError(self._differs(name, before, value))
+            raise AnotherRun(self._differs(name, before, value))
         return before
 
     def recognise(self, change: float, noise: float) -> None:

@@ -47,12 +47,13 @@ def trace(
         A bound below all eigenvalues of A + shift I that you know.
     **options
         `rng`, `reorth`, `basis`, `scratch`, `dtype`, `batch`, `deflate`, `confidence`, `max_products`, `memory`,
-        `progress` and `callback` as for `slq.spectrum`.
+        `progress`, `callback` and `checkpoint` as for `slq.spectrum`; the file of another quantity is refused.
 
     Returns
     -------
     Estimate
-        If a budget or memory ended the run before the tolerance, the interval is as wide as it must be.
+        If a budget, memory or, with `checkpoint`, a signal ended the run before the tolerance, the interval is as wide
+        as it must be.
 
     Raises
     ------
@@ -60,6 +61,11 @@ def trace(
         If an argument is out of range, or f needs positive eigenvalues and there certainly are others.
     RunError
         If a product fails; `.partial` holds the Spectrum so far.
+
+    Warns
+    -----
+    SlqWarning
+        If a signal ended the run, the operator is measurably asymmetric or its products do not repeat.
 
     References
     ----------

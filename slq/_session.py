@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from slq import _arrays, _past
-from slq._checkpoint import Checkpoint, Interrupted
+from slq._checkpoint import AnotherRun, Checkpoint, Interrupted
 from slq._choice import Choice
 from slq._dense import Diagonalised, diagonalise
 from slq._entries import Traces
@@ -72,6 +72,7 @@ class Session:
         test: bool = True,
     ) -> None:
         self._checkpoint, self._interrupted, self._tests = checkpoint, False, test
+        self._seen: set[str] = set()
         self.operator, self.choice = operator, choice
         self.why_stopped = ""
         self._before, self._patience = before, patience
@@ -141,9 +142,15 @@ class Session:
             return True
         if error is not None and self._checkpoint is not None:
             self._checkpoint.close()
-        if isinstance(error, Exception) and not isinstance(error, DomainError):
+        if isinstance(error, Exception) and not isinstance(error, DomainError | AnotherRun):
             self._raise_with_partial(error)
         return False
+
+    def same(self, name: str, value: str) -> None:
+        """Refuse a checkpoint of a run in which a value was another one when it was first known."""
+        if self._checkpoint is not None and name not in self._seen:
+            self._seen.add(name)
+            self._checkpoint.known(name, value, free=False)
 
     def _after_step(self, whole: bool) -> None:
         """Write the checkpoint when it is time to, at the latest when a product raised or a signal asks to end."""

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from slq._eigenpairs import Eigenpairs
 from slq._spectrum import Spectrum
+from slq._store import with_suffix
 from slq._text import printable
 
 Flag = Annotated[bool, Parameter(show_default=False)]
@@ -57,3 +58,10 @@ def result_file(source: str, target: Path) -> Path:
         msg = f"--out {target}: {folder} is no folder that can be written to."
         raise ValueError(msg)
     return target
+
+
+def require_checkpoint(checkpoint: Path | None, resume: bool) -> None:
+    """Refuse to resume from what is not there."""
+    if resume and (checkpoint is None or not with_suffix(checkpoint).exists()):
+        msg = f"--resume needs --checkpoint FILE, the file of a run that was begun with it; got {checkpoint}."
+        raise ValueError(msg)

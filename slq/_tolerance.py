@@ -9,6 +9,7 @@ two usual looks has half the risk.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 from slq._answers import signs_alone
 from slq._basis import Precision
 from slq._choice import ONE_PROBE
+from slq._errors import SlqWarning
 from slq._estimates import Estimate
 from slq._opening import open_session
 from slq._operators import as_operator
@@ -63,6 +65,7 @@ class Options(TypedDict, total=False):
     memory: float | None
     progress: bool
     callback: Callback | None
+    checkpoint: str | Path | None
 
 
 def reach(A: Any, ask: Ask, rtol: float, atol: float, options: Options) -> Estimate:
@@ -77,10 +80,15 @@ def reach(A: Any, ask: Ask, rtol: float, atol: float, options: Options) -> Estim
     operator = as_operator(A)
     large = operator.n >= ONE_PROBE and operator.n * rtol**2 >= 1
     first = _FIRST_OF_LARGE if large else _FIRST
-    session = open_session(operator, kind="rademacher", first=first, patience=_PATIENCE, **options)
+    tolerance, status = {"rtol": rtol, "atol": atol}, "interrupted"
+    session = open_session(operator, kind="rademacher", first=first, patience=_PATIENCE, goal=tolerance, **options)
     with session:
         status = _spend(session, goal)
-    return goal.estimate(session.result(status))
+    spectrum = session.result(status)
+    if status == "interrupted":
+        msg = f"interrupted after {spectrum.products} products; the same call goes on from {options['checkpoint']}."
+        warnings.warn(msg, SlqWarning, stacklevel=3)
+    return goal.estimate(spectrum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +159,8 @@ def _looked_at(session: Session, goal: _Goal, *, certified: bool = True) -> tupl
     if not certified:
         spectrum = replace(spectrum, reorth="none")
     now, probes = goal.estimate(spectrum), spectrum.probes
+    if certified:
+        session.same("first look", f"{now.value:.9g}")  # of another quantity it is another one
     wanted = _wanted(spectrum, goal, now)
     return wanted, wanted <= probes or now.error.quadrature <= _QUADRATURE_SHARE * goal.target(now)
 

@@ -21,7 +21,7 @@ from slq._errors import RunError, SlqWarning
 from slq._history import History
 from slq._spectrum import Spectrum, load
 from slq._store import HISTORY, kind_of
-from slq._terminal import RESULT, Flag, note, result_file, say, tell, watched
+from slq._terminal import RESULT, Flag, note, require_checkpoint, result_file, say, tell, watched
 
 _START = """\
 slq estimates the spectrum of a symmetric matrix from products with it alone,

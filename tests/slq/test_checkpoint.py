@@ -395,6 +395,37 @@ def test_writing_is_done_only_where_it_is_cheap_beside_the_run(tmp_path, monkeyp
     file.close()
 
 
+VALUES = np.linspace(0.5, 9.0, 2500)
+POSITIVE = slq.as_operator(lambda v: VALUES * v, n=2500)
+CALLS = {
+    "logdet": lambda **options: slq.logdet(POSITIVE, 5e-3, rng=0, deflate="none", **options),
+    "trace": lambda **options: slq.trace(POSITIVE, np.sqrt, 3e-3, rng=0, **options),
+    "schatten_norm": lambda **options: slq.schatten_norm(POSITIVE, 3, 3e-3, rng=0, **options),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_for_one_quantity_resumes_to_the_same_estimate(call, tmp_path, monkeypatch):
+    steps, whole = Stop(0).install(monkeypatch), CALLS[call]()
+    assert CALLS[call](checkpoint=tmp_path / "whole") == whole
+    for after in {3, steps.steps // 2, steps.steps}:
+        Stop(after).install(monkeypatch)
+        with pytest.warns(slq.SlqWarning, match=r"interrupted after \d+ products; the same call goes on from"):
+            part = CALLS[call](checkpoint=tmp_path / f"{after}")
+        assert part.high - part.low >= whole.high - whole.low
+        assert CALLS[call](checkpoint=tmp_path / f"{after}") == whole
+
+
+def test_the_file_of_another_quantity_is_refused(tmp_path, monkeypatch):
+    Stop(14).install(monkeypatch)
+    with pytest.warns(slq.SlqWarning, match="interrupted"):
+        slq.trace(POSITIVE, np.sqrt, 1e-3, rng=0, checkpoint=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"is of a run with first look = .*, this one has"):
+        slq.trace(POSITIVE, "log", 1e-3, rng=0, checkpoint=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"is of a run with rtol = 0\.001, this one has 0\.01"):
+        slq.trace(POSITIVE, np.sqrt, 1e-2, rng=0, checkpoint=tmp_path / "run")
+
+
 def test_nothing_is_pickled(interrupted):
     with np.load(interrupted, allow_pickle=False) as file:
         assert all(file[name].dtype != object for name in file.files)

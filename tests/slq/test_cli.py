@@ -533,9 +533,22 @@ def test_a_run_that_is_asked_to_end_resumes_from_its_checkpoint(cli):
     assert slq.load("signalled.spectrum.npz").steps == 8
 
 
+def test_a_search_that_is_asked_to_end_resumes_from_its_checkpoint(cli):
+    command = ("eigs", "factories.py:signalled", "-k", 2, "--seed", 0, "--checkpoint", "c.npz")
+    code, out, err = cli(*command)
+    assert code == 130
+    assert "slq: interrupted: the same command goes on from c.npz" in err
+    assert "status      interrupted; residuals are those of the recurrence" in out
+
+    code, out, _ = cli(*command, "--resume")
+    assert code == 0
+    assert "converged, verified" in out
+
+
 @pytest.mark.parametrize("more", [[], ["--checkpoint", "none.npz"]], ids=["unnamed", "missing"])
-def test_resuming_from_nothing_is_refused(more, refused):
-    assert "--resume needs --checkpoint FILE" in refused("run", "grid.mtx", "--resume", *more)
+@pytest.mark.parametrize("verb", ["run", "eigs"])
+def test_resuming_from_nothing_is_refused(verb, more, refused):
+    assert "--resume needs --checkpoint FILE" in refused(verb, "grid.mtx", "--resume", *more)
 
 
 # -- show and plot --------------------------------------------------------------------------------------------

@@ -1,15 +1,10 @@
 """A search for eigenpairs that is ended at any product and resumed gives the same bits, or is refused with reasons."""
 
-import errno
-import os
-import signal
-
 import numpy as np
 import pytest
 import torch
 
 import slq
-from slq import _checkpoint
 from slq._checkpoint import Checkpoint
 
 LAPLACIAN, _ = slq.gallery.laplacian_2d(12, 12)
