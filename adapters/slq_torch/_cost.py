@@ -51,14 +51,9 @@ class Machine:
     node: int = 1
     node_bandwidth: float = 0.0
 
-    def ring(self, ranks: int, bytes_each: float) -> float:
-        """Return the seconds of an all-gather or reduce-scatter in which every rank receives so many bytes."""
-        speed = self.node_bandwidth if 1 < ranks <= self.node else self.bandwidth
-        return 0.0 if ranks == 1 else (ranks - 1) * self.latency + bytes_each / speed
-
-    def sums(self, ranks: int, count: int) -> float:
-        """Return the seconds of sums of a few numbers over ranks."""
-        return count * 2 * ceil(log2(ranks)) * self.latency
+    def speed(self, ranks: int) -> float:
+        """Return the bytes per second into one of so many ranks."""
+        return self.node_bandwidth if 1 < ranks <= self.node else self.bandwidth
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +68,8 @@ class Cost:
         In how many messages.
     memory : float
         Bytes that the run holds.
-    product, exchange, vectors, sums : float
-        Seconds of multiplying, of moving vectors or parameters, of passes over vectors and basis, and of small sums.
+    product, exchange, vectors, latency : float
+        Seconds of multiplying, of the bytes that come, of passes over vectors and basis, and of messages as such.
     """
 
     received: float
@@ -83,17 +78,17 @@ class Cost:
     product: float
     exchange: float
     vectors: float
-    sums: float
+    latency: float
 
     @property
     def seconds(self) -> float:
         """All of these together."""
-        return self.product + self.exchange + self.vectors + self.sums
+        return self.product + self.exchange + self.vectors + self.latency
 
     @property
     def bottleneck(self) -> str:
         """The name of the largest of them."""
-        return max(("product", "exchange", "vectors", "sums"), key=lambda name: getattr(self, name))
+        return max(("product", "exchange", "vectors", "latency"), key=lambda name: getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +119,9 @@ class Run:
         moved = _PASSES * self.itemsize + _READS * self.basis * self.steps / 2
         return self.probes * n * moved / machine.stream
 
-    @property
-    def sums(self) -> int:
-        """Small sums over ranks in a step."""
-        return _SUMS + (_SUMS_BASIS if self.basis else 0)
+    def sums(self, ranks: int) -> int:
+        """Return the messages in which small sums over ranks are made in a step."""
+        return (_SUMS + (_SUMS_BASIS if self.basis else 0)) * 2 * ceil(log2(ranks))
 
 
 def data_parallel(
@@ -159,15 +153,16 @@ def data_parallel(
         next vector from the others.
     """
     share = run.probes * n * run.itemsize * (ranks - 1) / ranks
-    whole = 2 * run.probes * n * run.itemsize
+    whole = 2 * (run.probes + 1) * n * run.itemsize  # vectors and their images; the gradient, and its graph's share
+    messages = 2 * run.probes * (ranks - 1) + run.sums(ranks)
     return Cost(
         received=2 * share,
-        messages=2 * (ranks - 1),
+        messages=messages,
         memory=model + whole + working + run.held(n / ranks),
         product=run.probes * work / ranks / machine.flops,
-        exchange=2 * machine.ring(ranks, share),
+        exchange=2 * share / machine.speed(ranks),
         vectors=run.passes(n / ranks, machine),
-        sums=machine.sums(ranks, run.sums) if ranks > 1 else 0.0,
+        latency=messages * machine.latency,
     )
 
 
@@ -183,12 +178,21 @@ def probe_parallel(
         product=own.probes * work / machine.flops,
         exchange=0.0,
         vectors=own.passes(n, machine),
-        sums=0.0,
+        latency=0.0,
     )
 
 
 def parameter_sharded(
-    n: float, ranks: int, machine: Machine, run: Run, /, *, work: float, parameter: int = 4, working: float = 0.0
+    n: float,
+    ranks: int,
+    machine: Machine,
+    run: Run,
+    /,
+    *,
+    work: float,
+    layers: int = 1,
+    parameter: int = 4,
+    working: float = 0.0,
 ) -> Cost:
     """Cost differences of two gradients of a model whose parameters are in shards, as are the vectors.
 
@@ -204,6 +208,8 @@ def parameter_sharded(
         Probes, steps and precisions.
     work : float
         Floating-point operations of two gradients on all data.
+    layers : int
+        Groups of parameters that are gathered one after the other.
     parameter : int
         Bytes in which a parameter travels.
     working : float
@@ -215,15 +221,16 @@ def parameter_sharded(
         Per step and rank. Each gradient gathers all parameters twice, forwards and backwards, and scatters the sums of
         gradients: six times the parameters per product.
     """
-    share = n * parameter * (ranks - 1) / ranks
+    received = 6 * run.probes * n * parameter * (ranks - 1) / ranks
+    messages = 6 * run.probes * layers * (ranks - 1) + run.sums(ranks)
     return Cost(
-        received=6 * run.probes * share,
-        messages=6 * run.probes * (ranks - 1),
+        received=received,
+        messages=messages,
         memory=3 * n / ranks * run.itemsize + working + run.held(n / ranks),
         product=run.probes * work / ranks / machine.flops,
-        exchange=6 * run.probes * machine.ring(ranks, share),
+        exchange=received / machine.speed(ranks),
         vectors=run.passes(n / ranks, machine),
-        sums=machine.sums(ranks, run.sums) if ranks > 1 else 0.0,
+        latency=messages * machine.latency,
     )
 
 
@@ -259,13 +266,13 @@ def sharded_csr(
     rows = n / ranks
     entries = nnz / ranks * (run.itemsize + index)
     received = run.probes * halo * run.itemsize
-    speed = machine.node_bandwidth if 1 < ranks <= machine.node else machine.bandwidth
+    messages = peers + run.sums(ranks)
     return Cost(
         received=received,
-        messages=peers,
+        messages=messages,
         memory=entries + run.probes * (rows + halo) * run.itemsize + run.held(rows),
         product=(entries + run.probes * (2 * rows + halo) * run.itemsize) / machine.stream,
-        exchange=peers * machine.latency + received / speed if ranks > 1 else 0.0,
+        exchange=received / machine.speed(ranks),
         vectors=run.passes(rows, machine),
-        sums=machine.sums(ranks, run.sums) if ranks > 1 else 0.0,
+        latency=messages * machine.latency,
     )
