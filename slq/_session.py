@@ -159,9 +159,7 @@ class Session:
             return
         shards = self.operator.shards
         newest = 2 * run.active * shards.local * _arrays.itemsize(self._dtype)
-        due, asked = (
-            shards.any(file.due(newest, self._vectors(self.runs.batches - 1)), file.asked) if whole else (0, 0)
-        )
+        due, asked = shards.any(file.due(newest, self._vectors(self.runs.batches - 1)), file.asked) if whole else (0, 0)
         if not whole or due or asked:
             self._save()
         if asked:

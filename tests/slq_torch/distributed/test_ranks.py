@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
-
 from slq_torch import distributed
+from torch import nn
 
 LAUNCH = Path(__file__).with_name("launch.py")
 SIZES = (1, 2, 3, 4)
