@@ -75,8 +75,12 @@ def spectrum_and_top(
         As for `slq.spectrum`.
     k : int
         Number of eigenpairs; 0 leaves them out.
-    tol, probes, steps, rng
+    tol : float
+        As for `slq.spectrum`.
+    probes, steps : int, optional
         As for `slq.spectrum`, but the run begins with one probe where its scatter is within the tolerance.
+    rng : int
+        Seed.
     accuracy : float
         Relative residual of the eigenpairs.
     before : array, shape (n, s), optional

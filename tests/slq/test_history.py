@@ -103,6 +103,18 @@ def test_xarray_gets_everything_along_the_steps(history, monkeypatch):
         assert np.shape(values) == tuple(sizes[name] for name in names)
 
 
+def test_the_real_xarray_takes_it(history):
+    pytest.importorskip("xarray")
+    data = history.to_xarray()
+
+    assert data.sizes["step"] == 3
+    assert data["loss"].sel(step=25).item() == history.scalars["loss"][-1]
+    assert data["edges"].sel(step=25, end="largest").item() == history.edges[-1, 1]
+    area = np.trapezoid(data["density"].sel(step=25), np.arange(data.sizes["eigenvalue"]))
+    assert area > 0
+    assert "per unit of" in data["density"].attrs
+
+
 def test_a_missing_xarray_is_said(history, monkeypatch):
     monkeypatch.setitem(sys.modules, "xarray", None)
 
