@@ -43,7 +43,8 @@ class Recorder:
         ``loss(model, batch)``, the mean over a batch or ``(sum, count)``, as for `hessian`.
     data : object
         Evaluation batches: one batch, a list of batches or a DataLoader. They are read once, here, and kept: a loader
-        that shuffles gives the same batches at every record.
+        that shuffles gives the same batches at every record. All numbers and intervals are those of the Hessian on
+        these samples; how far other samples would give another is not in them. Costs grow with their number.
     every : int, "log", "epoch", "demand", iterable of int or callable, default 100
         Which steps are recorded: those divisible by a number; 0, 1, 2, 3, 4, 5, 6, 8, 10, 14, ... eight per factor of
         ten; those at which `epoch` is called; none but by `record`; those listed; those for which a function is true.
@@ -54,12 +55,14 @@ class Recorder:
         Records are put off while they would take more than this share of the training time, 0.05 for 5 %. The first
         record is made in any case. What is recorded then depends on the clock.
     top : int, default 10
-        Number of largest eigenpairs; the number of classes, say. They start from those of the record before. 0 leaves
-        them out, and what follows from them.
+        Number of largest eigenpairs; the number of classes, say. They are taken from the Krylov space of the spectrum,
+        which goes on where they have not converged in it; copies of an eigenvalue are not looked for. 0 leaves them
+        out, and what follows from them.
     energy : int, default 20
         Lanczos steps from the gradient, for the distribution of its energy over the spectrum; 0 leaves it out.
     tol : float, default 0.02
-        Tolerance of the spectra, as for `slq.spectrum`.
+        Tolerance of the spectra, as for `slq.spectrum`. They begin with one probe where its scatter is within the
+        tolerance, so that outliers are taken for simple, and with about the steps of the record before.
     probes, steps : int, optional
         Fix the spectra's probes, Lanczos steps, or both.
     accuracy : float, default 1e-3
@@ -78,8 +81,8 @@ class Recorder:
     classes : int, optional
         Number of classes, told in pictures.
     keep_vectors : bool, default True
-        Whether the last top eigenvectors are kept beside `path`, top x n numbers, so that a training that goes on
-        starts from them as if it had not stopped.
+        Whether the last top eigenvectors are kept beside `path`, top x n numbers, so that the overlap with them is
+        told also after a training was interrupted.
     log_to : object or list, optional
         Where numbers go too: anything with `add_scalar` (and `add_figure`), or with ``log(dict, step=)``.
     figures : bool, default False
@@ -106,7 +109,8 @@ class Recorder:
     Notes
     -----
     Put back after every product: training flags, buffers such as BatchNorm's statistics, ``.grad``,
-    ``requires_grad`` and all random states. Forward hooks of the model run as they do in training.
+    ``requires_grad`` and all random states. Forward hooks of the model run as they do in training. That products
+    repeat and are symmetric is tested in the first record, and in the first of another size.
 
     Examples
     --------

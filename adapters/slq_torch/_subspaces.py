@@ -1,4 +1,4 @@
-"""The last top eigenvectors on disk, so that a training that goes on starts from them as it would have without a break.
+"""The last top eigenvectors on disk, so that a training that goes on tells the overlap with them as without a break.
 
 They lie beside the history in a file named after its last step, which is written before the history and removed after
 the next: whatever moment a crash comes, the history finds the vectors of its last record.
