@@ -106,7 +106,7 @@ def require_past(arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any
     for name, x in arrays.items():
         if x.dtype.kind != ("i" if name.startswith("widths") else "f") and not name.startswith("state"):
             _refuse(name, f"type {x.dtype}")
-        if x.ndim != 2 and name.startswith("rows"):
+        if name.startswith("rows") and (x.ndim != 2 or x.shape[1] < 2):
             _refuse(name, f"shape {x.shape}")
         if x.dtype.kind == "f" and not float(np.max(np.abs(x), initial=0.0)) <= _MOST:
             _refuse(name, f"not a number, or beyond {_MOST:g}")
