@@ -20,7 +20,7 @@ from slq._probes import Law
 _MATRICES = 4
 _LARGEST = 2**62
 # Squares of numbers beyond this leave the range of float64, and products of them with the dimension.
-_MOST = 1e250
+_MOST, _ROOT = 1e250, 1e150
 
 
 def _whole(least: int, most: int = _LARGEST) -> Callable[[Any], bool]:
@@ -81,6 +81,9 @@ def require_run(path: Path, arrays: Mapping[str, npt.NDArray[Any]], facts: Mappi
         _refuse("lengths", f"{lengths.min()} to {lengths.max()}")
     if (arrays["beta"] < 0).any():
         _refuse("beta", "negative")
+    size = max(facts["noise"], *(float(np.abs(x).max()) for x in (alpha, arrays["beta"])))
+    if facts.get("traces") is not None and size > _ROOT:
+        _refuse("traces", f"that of the square of {size:g}")
     require_memory(0 if exact else _MATRICES * 8 * int(lengths.max()) ** 2, path)
 
 

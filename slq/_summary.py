@@ -24,7 +24,7 @@ def text(s: Spectrum) -> str:
     rows = [
         ("run", f"{_probes(s)}, {s.products} products, {s.seconds:.3g} s"),
         ("status", s.status),
-        *([("vectors", s.metadata["vectors"])] if _unusual(s) else []),
+        *([("vectors", str(s.metadata.get("vectors", "nobody knows how")))] if _unusual(s) else []),
         ("edges", f"all eigenvalues in [{low:.6g}, {high:.6g}]"),
         ("outliers", _outliers(s)),
         ("trace", str(trace)),

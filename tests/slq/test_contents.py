@@ -97,6 +97,16 @@ def test_an_array_that_cannot_be_is_named(forged, name, value):
         slq.load(forged("run", arrays={name: value}))
 
 
+def test_traces_of_squares_beyond_the_range_cannot_be_known(forged):
+    arrays = {"alpha": np.full((2, 3), 1e200)}
+    with pytest.raises(ValueError, match="traces: that of the square of 1e[+]200"):
+        slq.load(forged("run", arrays, {"traces": [1.0, 1.0]}))
+
+
+def test_a_run_whose_metadata_say_little_prints_all_the_same(forged):
+    assert "nobody knows how" in repr(slq.load(forged("run", facts={"reorth": "none", "metadata": {}, "drift": 1.0})))
+
+
 def test_all_eigenvalues_are_as_many_as_the_dimension(forged):
     assert slq.load(forged("exact")).kind == "exact"
     with pytest.raises(ValueError, match=r"alpha: shape .* for all eigenvalues"):
