@@ -1,9 +1,6 @@
 """A run that is ended at any step and resumed gives the same bits; what cannot be resumed is refused with reasons."""
 
-import errno
-import os
 import signal
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -15,40 +12,14 @@ from slq import _checkpoint, _store
 from slq._checkpoint import Checkpoint
 from slq._lanczos import LanczosRun
 from slq._vectors_file import Vectors
+from tests.faults import FAULTS, OUTLIERS, Counted, Signalling, Stop
+from tests.faults import same_spectra as same
 
-GENERATOR = np.random.default_rng(5)
-ROUGH = GENERATOR.standard_normal((150, 150))
-OUTLIERS = (ROUGH + ROUGH.T) / 2 + np.diag(np.r_[60.0, 55.0, -50.0, np.zeros(147)])
 # Some probes reach an invariant space before others do: the last one sees half of the matrix's eigenvalues.
 FEW = np.kron(np.diag(np.arange(1.0, 13.0)), np.eye(10))
 GRID, _ = slq.gallery.laplacian_2d(30)
 RANDOM = sp.random_array((400, 400), density=0.02, rng=3)
 SPARSE = sp.csr_array(RANDOM + RANDOM.T)
-
-
-def same(one, other):
-    """Compare everything that two runs say but how long they took and how often they were resumed."""
-    for name in ("alpha", "beta", "lengths", "overlaps", "deflated", "projected"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
-    for name in ("n", "kind", "seed", "reorth", "noise", "products", "status", "warnings", "confidence", "drift"):
-        assert getattr(one, name) == getattr(other, name), name
-    return all(one.metadata.get(name) == other.metadata.get(name) for name in ("vectors", "basis", "dtype"))
-
-
-class Stop:
-    """In place of `Checkpoint.due`: asks to end after so many steps, counting from one run to the next."""
-
-    def __init__(self, after):
-        self.after, self.steps = after, 0
-
-    def install(self, monkeypatch):
-        monkeypatch.setattr(Checkpoint, "due", lambda file, *_: self(file))
-        return self
-
-    def __call__(self, file):
-        self.steps += 1
-        file.asked = self.steps == self.after
-        return file.asked
 
 
 CASES = {
@@ -92,31 +63,6 @@ def test_a_run_interrupted_again_and_again_resumes_every_time(tmp_path, monkeypa
             break
     assert found.metadata["resumed"] > 10
     assert same(whole, found)
-
-
-class Counted:
-    """Counts products, and fails at one of them."""
-
-    def __init__(self, A, fail_at=None, give=None):
-        self.A, self.shape, self.dtype = A, A.shape, A.dtype
-        self.fail_at, self.give, self.calls = fail_at, give, 0
-
-    def matmat(self, X):
-        self.calls += 1
-        if self.calls == self.fail_at:
-            if self.give is None:
-                msg = "the node is gone"
-                raise OSError(msg)
-            return self.give(self.A @ X)
-        return self.A @ X
-
-
-def not_a_number(block):
-    block[3, 0] = np.nan
-    return block
-
-
-FAULTS = {"raises": None, "is not finite": not_a_number, "has the wrong shape": lambda block: block[:-1]}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -214,140 +160,11 @@ def test_a_checkpoint_is_no_result(interrupted):
         slq.load(interrupted)
 
 
-def test_two_runs_cannot_have_one_file(tmp_path):
-    def meddle(_):
-        with pytest.raises(BlockingIOError, match="is being written by another run"):
-            resume(tmp_path / "run.npz")
-
-    resume(tmp_path / "run.npz", callback=meddle)
-
-
-def test_missing_and_damaged_vectors_are_refused(interrupted):
-    (vectors,) = interrupted.parent.glob("run.npz.basis-*")
-    content = bytearray(vectors.read_bytes())
-    for damaged, reason in ((content[:-1], "is damaged"), (content[:99] + b"\0" + content[100:], "is damaged")):
-        vectors.write_bytes(damaged)
-        with pytest.raises(ValueError, match=reason):
-            resume(interrupted)
-    vectors.unlink()
-    with pytest.raises(ValueError, match="is missing"):
-        resume(interrupted)
-    vectors.write_bytes(content + b"what a dying process wrote")
-    assert same(resume(None), resume(interrupted))
-
-
-def test_every_truncation_and_flipped_byte_is_refused_or_does_no_harm(interrupted):
-    whole, content = resume(None), interrupted.read_bytes()
-    (vectors,) = interrupted.parent.glob("run.npz.basis-*")
-    basis, refused = vectors.read_bytes(), 0
-    generator = np.random.default_rng(0)
-    for trial in range(150):
-        where = int(generator.integers(len(content)))
-        changed = content[:where] if trial % 3 == 0 else bytearray(content)
-        if trial % 3:
-            changed[where] ^= 1 << int(generator.integers(8))
-        interrupted.write_bytes(changed)
-        vectors.write_bytes(basis)
-        try:
-            found = resume(interrupted)
-        except ValueError:
-            refused += 1
-            assert interrupted.read_bytes() == bytes(changed)
-        else:
-            assert same(whole, found)
-    assert refused > 100
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
-@pytest.mark.parametrize("call", ["fsync", "replace", "write"])
-def test_a_disk_that_fails_is_told_of_once_and_the_run_goes_on(call, number, tmp_path, monkeypatch):
-    def fail(*_, **__):
-        raise OSError(number, os.strerror(number))
-
-    whole = resume(None)
-    monkeypatch.setattr(_checkpoint, "_SHARE", np.inf)
-    monkeypatch.setattr(*{"fsync": (os, "fsync"), "replace": (os, "replace"), "write": (np, "savez")}[call], fail)
-    with pytest.warns(slq.SlqWarning, match=r"cannot be written .* the run goes on") as told:
-        assert same(whole, resume(tmp_path / "run.npz"))
-    assert len(told) == 1
-
-
-def test_a_disk_that_fails_for_a_while_does_no_harm_to_what_was_written(tmp_path, monkeypatch):
-    whole, calls, flush = resume(None), [], os.fsync
-
-    def sometimes(descriptor):
-        calls.append(descriptor)
-        if len(calls) % 5 in {2, 3}:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        flush(descriptor)
-
-    monkeypatch.setattr(_checkpoint, "_SHARE", np.inf)
-    monkeypatch.setattr(os, "fsync", sometimes)
-    for at in range(3, 11):
-        path = tmp_path / f"{at}.npz"
-        with pytest.warns(slq.SlqWarning, match="cannot be written"), pytest.raises(slq.RunError):
-            resume(path, Counted(OUTLIERS, at))
-        with pytest.warns(slq.SlqWarning, match="cannot be written"):
-            assert same(whole, resume(path))
-
-
-def test_a_folder_that_is_not_there_is_told_before_the_first_product(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        resume(tmp_path / "nowhere" / "run.npz", counted := Counted(OUTLIERS))
-    assert counted.calls == 0
-
-
-class Signalling(Counted):
-    """Sends signals to this process in the middle of some products."""
-
-    def __init__(self, A, *numbers, at):
-        super().__init__(A)
-        self.numbers, self.at = numbers, at
-
-    def matmat(self, X):
-        block = super().matmat(X)
-        if self.calls == self.at:
-            for number in self.numbers:
-                signal.raise_signal(number)
-        return block
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_finishes_the_product_writes_and_returns_what_there_is(number, tmp_path):
-    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    part = resume(tmp_path / "run.npz", Signalling(OUTLIERS, number, at=4))
-    assert (part.status, part.steps) == ("interrupted", 4)
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
-    assert same(resume(None), resume(tmp_path / "run.npz", counted := Counted(OUTLIERS)))
-    assert counted.calls == 1 + 6 + 1
-
-
-def test_a_second_interrupt_stops_at_once_and_the_file_is_valid(tmp_path, monkeypatch):
-    monkeypatch.setattr(_checkpoint, "_SHARE", np.inf)
-    handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        resume(tmp_path / "run.npz", Signalling(OUTLIERS, signal.SIGINT, signal.SIGINT, at=4))
-    assert signal.getsignal(signal.SIGINT) == handler
-    assert same(resume(None), resume(tmp_path / "run.npz"))
-
-
 def test_a_signal_that_comes_too_late_is_passed_on(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         resume(tmp_path / "run.npz", Signalling(OUTLIERS, signal.SIGINT, at=11))
     assert same(resume(None), resume(tmp_path / "run.npz", counted := Counted(OUTLIERS)))
     assert counted.calls == 1
-
-
-def test_an_interrupt_in_the_first_product_is_told(tmp_path):
-    assert resume(tmp_path / "run.npz", Signalling(OUTLIERS, signal.SIGINT, at=1)).steps == 1
-
-
-def test_other_threads_leave_signals_alone(tmp_path):
-    found = []
-    thread = threading.Thread(target=lambda: found.append(resume(tmp_path / "run.npz")))
-    thread.start()
-    thread.join()
-    assert same(resume(None), found[0])
 
 
 def test_a_recurrence_whose_vectors_cannot_be_written_begins_its_batch_again(tmp_path, monkeypatch):
