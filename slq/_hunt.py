@@ -404,7 +404,8 @@ class Hunt:
         if new is None:
             msg = "the first product was not made"
             raise ValueError(msg)
-        ratio = (trial.scale or 1.0) / (saved.facts["scale"] or 1.0)
+        scale = saved.facts["scale"] or saved.facts.get("space", {}).get("scale")  # the space knows it first
+        ratio = (trial.scale or 1.0) / (scale or 1.0)
         before = np.concatenate([saved.arrays["first-projected"], saved.arrays["first-tail"]])
         change = float(np.linalg.norm(np.concatenate(new) * ratio - before))
         size = float(np.linalg.norm(before)) or 1.0
