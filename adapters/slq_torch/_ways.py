@@ -20,6 +20,7 @@ from slq_torch._passes import Call
 from slq_torch._pull import gradients, pull
 from slq_torch._quiet import quiet
 from slq_torch._strategies import KNOWN, Strategy
+from slq_torch._traceable import Traceable
 
 
 class SecondDerivatives:
@@ -99,7 +100,7 @@ def _linearized(call: Call, params: Parameters) -> Callable[..., Any]:
     """Trace the derivative of the gradient at the parameters: a linear function with everything else computed."""
     call.result  # noqa: B018 - the trace cannot tell the loss
     form = Form(call, params)
-    with torch.no_grad(), quiet(KNOWN):
+    with torch.no_grad(), quiet(KNOWN), Traceable():
         _, push = torch.func.linearize(lambda *tensors: form.gradient(call.batch, *tensors)[0], *_detached(params))
     linear: Callable[..., Any] = push
     return linear
