@@ -31,7 +31,8 @@ def _mse_loss(
     input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
 ) -> Tensor:
     if size_average is not None or reduce is not None:
-        reduction = functional._Reduction.legacy_get_string(size_average, reduce)
+        legacy: Any = functional
+        reduction = legacy._Reduction.legacy_get_string(size_average, reduce)
     squares = (input - target) ** 2
     if reduction == "none":
         return squares
