@@ -1,4 +1,4 @@
-"""What torch cannot trace, exchanged for what it can: linearizing the gradient of a mean squared error ends the process.
+"""What torch cannot trace, exchanged for what it can: tracing the gradient of a squared error ends the process.
 
 Torch 2.13 dies by a segmentation fault in the forward derivative of `mse_loss_backward` while `torch.func.linearize`
 traces it, on all devices and sizes. Sixty other layers, activations and losses were tried: they trace, or are refused.
