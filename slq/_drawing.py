@@ -15,6 +15,7 @@ from slq._history import History
 from slq._spectrum import load
 from slq._store import HISTORY, kind_of
 from slq._terminal import RESULT, say
+from slq._text import printable
 
 Kind = Literal[
     "density", "cdf", "outliers", "gaussian", "kpm", "haydock", "lanczos-bins", "log", "evolution", "ridge", "overlap"
@@ -73,7 +74,7 @@ def plot(
     from slq import plot as drawings
 
     figure = Figure(figsize=_WIDE_INCHES if histories else _INCHES, layout="constrained")
-    axes, labels = figure.add_subplot(), [file.name.removesuffix(RESULT).removesuffix(".npz") for file in files]
+    axes, labels = figure.add_subplot(), [_label(file) for file in files]
     for item, label in zip(results, labels, strict=True):
         draw, style = _HOW.get(chosen, (chosen, {}))
         getattr(drawings, draw)(item, axes, **style, **({"label": label} if len(files) > 1 else {}))
@@ -117,3 +118,8 @@ def _require_matplotlib(verb: str) -> None:
     if find_spec("matplotlib") is None:
         msg = f"`slq {verb}` needs matplotlib: python -m pip install 'slq[plot]'"
         raise ImportError(msg)
+
+
+def _label(file: Path) -> str:
+    """Return the bare name of a result as Matplotlib shows it: its dollars begin no formula."""
+    return printable(file.name.removesuffix(RESULT).removesuffix(".npz")).replace("$", r"\$")

@@ -18,7 +18,7 @@ from tests.torture.fuzz import KINDS, fuzz, judged
 from tests.torture.mutations import npy, with_header
 from tests.torture.seeds import TEXTS, seeds
 
-MANY = 500
+MANY = 2000
 RED, SCRIPT = "\x1b[31mred\x1b[0m", "<script>alert(1)</script>"
 
 
@@ -247,6 +247,19 @@ def test_labels_out_of_files_are_shown_and_not_obeyed(tmp_path, capsys):
     with pytest.raises(SystemExit):
         _cli.main(["show", str(tmp_path / RED)])
     assert "\x1b" not in capsys.readouterr().err
+
+
+def test_names_of_files_are_no_formulas_in_a_picture(run, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("cyclopts")
+    from slq import _cli
+
+    monkeypatch.chdir(tmp_path)
+    names = [str(run.save(tmp_path / name)) for name in (r"a$\frac$.npz", f"{RED}.npz")]
+    with pytest.raises(SystemExit) as ended:
+        _cli.main(["plot", *names, "--out", "both.png"])
+    assert ended.value.code == 0
+    assert (tmp_path / "both.png").stat().st_size > 0
 
 
 def test_labels_out_of_files_are_text_in_a_page():
