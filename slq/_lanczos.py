@@ -111,6 +111,10 @@ class LanczosRun:
         self._record = record = record or Record()
         self._lost = bool(record.rows)  # the vectors that the next step needs
         if record.rows:
+            width = 2 + (0 if references is None else references.shape[0])
+            if any(rows.shape[1] != width for rows in record.rows):
+                msg = f"`checkpoint` is damaged: its rows are not of {width} numbers each. Remove it to begin again."
+                raise ValueError(msg)
             self._scale, self.asymmetry = record.scale, record.asymmetry
             self.rounding = max(self.rounding, record.rounding)
         self.drift, self.coarseness = 0.0, 0.0

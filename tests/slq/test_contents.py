@@ -164,6 +164,11 @@ def test_a_checkpoint_that_cannot_be_is_refused(forged, arrays, facts, message):
         slq.spectrum(MATRIX, checkpoint=forged("checkpoint", arrays, facts), **OPTIONS)
 
 
+def test_rows_of_a_checkpoint_are_as_wide_as_the_run_needs_them(forged):
+    with pytest.raises(ValueError, match="`checkpoint` is damaged: its rows are not of 10 numbers each"):
+        slq.spectrum(MATRIX, checkpoint=forged("checkpoint", {"rows1": np.ones((3, 2))}), **OPTIONS)
+
+
 @pytest.mark.parametrize("kind", [[], {}, 1])
 def test_a_kind_that_is_no_name_is_no_result(folder, tmp_path, kind):
     with np.load(folder / "run.npz") as file:

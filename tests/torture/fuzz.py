@@ -25,7 +25,7 @@ LIMIT, FREE = 512 * 2**20, 64 * 2**20
 SLOW = 5.0
 _LONGEST_MESSAGE = 1500
 # What the contents of a file are told of as, where they came through: arguments of a run.
-_ABOUT = ("`A`", "`memory`")
+_ABOUT = ("`A`", "`memory`", "`checkpoint`")
 # Findings kept of one process.
 _MOST = 20
 

@@ -69,8 +69,12 @@ def histories():
 
 
 def checkpoints():
-    """Return a checkpoint of a run that has ended; those of earlier formats are of other runs."""
-    return [_written(lambda path: slq.spectrum(MATRIX, checkpoint=path, **OPTIONS))]
+    """Return checkpoints of a run that has ended and of one that goes on."""
+
+    def begun(path):
+        slq.spectrum(MATRIX, checkpoint=path, callback=lambda _: True, **OPTIONS)
+
+    return [_written(lambda path: slq.spectrum(MATRIX, checkpoint=path, **OPTIONS)), _written(begun)]
 
 
 def sparse():
