@@ -75,7 +75,7 @@ def require_run(path: Path, arrays: Mapping[str, npt.NDArray[Any]], facts: Mappi
             _refuse(name, f"shape {x.shape}")
         if x.dtype.kind != {"lengths": "i", "groups": "i", "projected": "b"}.get(name, "f"):
             _refuse(name, f"type {x.dtype}")
-        if x.dtype.kind == "f" and not float(np.max(np.abs(x), initial=0.0)) <= _MOST:
+        if x.dtype.kind == "f" and not _moderate(x):
             _refuse(name, f"not a number, or beyond {_MOST:g}")
     if lengths.min() < 1 or lengths.max() > m:
         _refuse("lengths", f"{lengths.min()} to {lengths.max()}")
@@ -111,7 +111,7 @@ def require_past(arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any
             _refuse(name, f"type {x.dtype}")
         if name.startswith("rows") and (x.ndim != 2 or x.shape[1] < 2):
             _refuse(name, f"shape {x.shape}")
-        if x.dtype.kind == "f" and not float(np.max(np.abs(x), initial=0.0)) <= _MOST:
+        if x.dtype.kind == "f" and not _moderate(x):
             _refuse(name, f"not a number, or beyond {_MOST:g}")
     sizes = [size for test in facts["tests"] for size in test]
     sizes += [batch[name] for batch in facts["batches"] for name in ("scale", "asymmetry", "rounding")]
@@ -120,6 +120,10 @@ def require_past(arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any
     counts = [x for batch in facts["batches"] for x in (batch["probes"], *batch["dropped"])]
     if not all(map(_whole(0), counts)) or not all(batch["reorth"] in ("full", "none") for batch in facts["batches"]):
         _refuse("batches", "counts that are none")
+
+
+def _moderate(x: npt.NDArray[Any]) -> bool:
+    return float(np.abs(x).max(initial=0.0)) <= _MOST  # not with NaN; as a Python number, for halves know none so large
 
 
 def _numbered(names: Sized) -> list[str]:
