@@ -369,7 +369,8 @@ class Hunt:
         file, at, space = self._file, self._at, self._space
         if file is None or self._sealed:
             return
-        at.first = at.first or (None if space is None else space.first)
+        if space is not None:
+            at.first, at.scale = at.first or space.first, space.scale
         if at.first is None or not all(np.isfinite(x).all() for x in at.first):
             return
         arrays, facts = at.packed()
