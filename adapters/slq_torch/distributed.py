@@ -15,6 +15,7 @@ from torch.nn import Module
 from slq._arrays import free_memory
 from slq._choice import WORK_VECTORS
 from slq._spectrum import Spectrum
+from slq_torch import _cost as cost
 from slq_torch._arguments import Mode, network
 from slq_torch._data_parallel import DataParallelOperator, unwrapped
 from slq_torch._operator import CurvatureOperator
@@ -30,6 +31,7 @@ __all__ = [
     "DistributedPlan",
     "ParameterShardedOperator",
     "ShardedMatrix",
+    "cost",
     "data_parallel",
     "parameter_sharded",
     "plan",

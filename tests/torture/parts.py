@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tests.torture.fuzz import KINDS, fuzz
+from tests.torture.kills import JOBS, result, survives
 
 ROOT = Path(__file__).parents[2]
 # Kills in all, and of one job before it is let end; inputs per reader, and of one process; short runs.
@@ -62,25 +63,23 @@ def elsewhere(name, *arguments):
 
 
 def kills(*, quick: bool) -> list[Callable]:
-    """Kill jobs with and without a basis at random instants."""
-    jobs = max(2, KILLS // EACH // (QUICK if quick else 1))
-    return [partial(_killed, basis, jobs // 2) for basis in ("full", "none")]
+    """Kill jobs of all kinds at random instants."""
+    jobs = max(1, KILLS // (EACH * len(JOBS)) // (QUICK if quick else 1))
+    return [partial(_killed, name, jobs) for name in JOBS]
 
 
-def _killed(basis, jobs):
-    from tests.slq.test_kills import kill, survives
-
+def _killed(name, jobs):
     with tempfile.TemporaryDirectory() as folder:
-        whole, _ = kill(basis, Path(folder), 0, 0)
+        whole = result(JOBS[name], Path(folder))
     problems = []
     for seed in range(jobs):
         with tempfile.TemporaryDirectory() as folder:
             try:
-                survives(basis, Path(folder), whole, EACH, seed)
+                survives(JOBS[name], Path(folder), whole, EACH, seed)
             except AssertionError as error:
-                problems.append(f"reorth={basis!r}, seed {seed}: {error}")
+                problems.append(f"{name}, seed {seed}: {error}")
     good = (jobs - len(problems)) * EACH
-    return [_counted("kills of a run", jobs * EACH, problems, **{"recovered to the same bits": good})]
+    return [_counted(f"kills: {name}", jobs * EACH, problems, **{"recovered to the same bits": good})]
 
 
 # -- files --------------------------------------------------------------------------------------------------------
