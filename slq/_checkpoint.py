@@ -23,9 +23,10 @@ from slq._errors import SlqWarning
 from slq._vectors_file import Vectors, VectorsFile
 
 # Share of the run's time that writing may take; and the one of these seconds, where so long nothing was written.
-_SHARE, _LONG, _DEAR = 0.01, 60.0, 0.05
-# Before the first write: seconds of two flushes to disk, and bytes per second.
-_FLUSH, _SPEED = 0.01, 1e9
+_SHARE, _LONG, _DEAR = 0.01, 60.0, 0.015
+# Before the first write: seconds of two flushes to disk, and bytes per second, of a slow disk: a first write that was
+# thought to be cheaper than it is takes more than its share of a short run.
+_FLUSH, _SPEED = 0.01, 1e8
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Content = TypeVar("Content")

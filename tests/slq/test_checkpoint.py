@@ -205,7 +205,7 @@ def test_writing_is_done_only_where_it_is_cheap_beside_the_run(tmp_path, monkeyp
     now[0] = 2.0
     assert file.due(160)
     assert not file.due(64 * 10**9)
-    many = Vectors("0-1", 100, 8 * 10**6, lambda _: (np.zeros(1, dtype=int), ()))
+    many = Vectors("0-1", 10, 8 * 10**6, lambda _: (np.zeros(1, dtype=int), ()))
     assert not file.due(160, many)
     now[0] = 61.0  # a minute without a write may cost more
     assert file.due(160, many)
