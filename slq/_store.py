@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ _READERS = {
     CHECKPOINT: "Go on from it by slq.spectrum(A, checkpoint=...)",
     SEARCH: "Go on from it by slq.eigsh(A, checkpoint=...)",
 }
+# What `tempfile.mkstemp` adds to a name.
+_TEMPORARY = "[a-z0-9_]{8}"
 # Python integers of a seed can exceed what JSON readers of other languages keep exactly.
 _AS_TEXT = ("seed",)
 
@@ -131,7 +134,10 @@ def _parts(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Any]:
 
 
 def locked(path: Path, writer: str) -> IO[bytes]:
-    """Open the lock file beside `path` and lock it, or refuse; the system frees it when the process ends."""
+    """Open the lock file beside `path` and lock it, or refuse; the system frees it when the process ends.
+
+    What writers that were killed have left beside it is removed.
+    """
     lock = path.with_name(f".{path.name}.lock").open("ab")
     try:
         _lock(lock.fileno())
@@ -139,6 +145,9 @@ def locked(path: Path, writer: str) -> IO[bytes]:
         lock.close()
         msg = f"{path} is being written by another {writer}. Give each its own `path`, or close the other one."
         raise BlockingIOError(msg) from error
+    for file in list(path.parent.iterdir()):
+        if re.fullmatch(re.escape(f".{path.name}.") + _TEMPORARY, file.name):
+            file.unlink(missing_ok=True)  # of a writer that was killed
     return lock
 
 

@@ -52,6 +52,15 @@ def test_a_finished_run_is_told_again_without_running(run, same, tmp_path):
     assert counted.calls == 1
 
 
+def test_what_a_killed_writer_has_left_is_removed_and_nothing_else(run, tmp_path):
+    left, other = tmp_path / ".run.npz.a1b2_c3d", tmp_path / ".run.npz.notes"
+    left.touch()
+    other.touch()
+    run(OUTLIERS, checkpoint=tmp_path / "run.npz")
+    assert not left.exists()
+    assert other.exists()
+
+
 def test_missing_and_damaged_vectors_are_refused(run, same, interrupted):
     (vectors,) = interrupted.parent.glob("run.npz.basis-*")
     content = bytearray(vectors.read_bytes())
