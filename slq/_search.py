@@ -7,7 +7,6 @@ that nearly converged are the first rows of the Krylov space, or all rows where 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -18,11 +17,13 @@ from slq._filters import Filter
 from slq._pairs import Pairs
 
 Stage = Literal["search", "proof", "admission", "measurement", "end"]
-# These have arrays, and are written one by one.
-_BESIDES = ("found", "near", "proof", "first", "rest", "fence", "warnings")
+# Numbers and texts, which a file keeps as they are.
+_PLAIN = (
+    "stage", "spent", "drawn", "spaces", "norm", "asymmetry", "scale", "allowed", "joined", "count", "verified", "tied",
+    "status",
+)  # fmt: skip
 
 
-@dataclass(slots=True)
 class Search:
     """The state of a hunt.
 
@@ -52,26 +53,21 @@ class Search:
         At the end.
     """
 
-    stage: Stage = "search"
-    spent: int = 0
-    drawn: int = 0
-    spaces: int = 0
-    norm: float = 0.0
-    asymmetry: float = 0.0
-    scale: float | None = None
-    found: list[Pairs] = field(default_factory=list)
-    near: Pairs | None = None
-    proof: Filter = field(default_factory=Filter)
-    fence: tuple[float, float, float] = (-np.inf, np.inf, 0.0)
-    allowed: int = 0
-    joined: int = 0
-    count: int = 0
-    rest: tuple[float, float] = (-np.inf, np.inf)
-    verified: bool = False
-    tied: bool = False
-    first: tuple[Floats, Floats] | None = None
-    status: str = ""
-    warnings: tuple[str, ...] = ()
+    def __init__(self) -> None:
+        self.stage: Stage = "search"
+        self.spent, self.drawn, self.spaces = 0, 0, 0
+        self.norm, self.asymmetry = 0.0, 0.0
+        self.scale: float | None = None
+        self.found: list[Pairs] = []
+        self.near: Pairs | None = None
+        self.proof = Filter()
+        self.fence: tuple[float, float, float] = (-np.inf, np.inf, 0.0)
+        self.allowed, self.joined, self.count = 0, 0, 0
+        self.rest: tuple[float, float] = (-np.inf, np.inf)
+        self.verified, self.tied = False, False
+        self.first: tuple[Floats, Floats] | None = None
+        self.status = ""
+        self.warnings: tuple[str, ...] = ()
 
     def packed(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """Return arrays and facts."""
@@ -81,15 +77,16 @@ class Search:
             arrays |= {f"values{i}": pairs.values, f"residuals{i}": pairs.residuals}
         if self.first is not None:
             arrays |= {"first-projected": self.first[0], "first-tail": self.first[1]}
-        facts = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in _BESIDES}
+        facts = {name: getattr(self, name) for name in _PLAIN}
         facts |= {name: list(getattr(self, name)) for name in ("rest", "fence", "warnings")}
         return arrays, facts | {"sets": len(sets), "nearly": self.near is not None}
 
 
 def unpacked(arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any], rows: Array) -> Search:
     """Return the search of arrays, facts and the rows of all its pairs."""
-    plain = {item.name: facts[item.name] for item in fields(Search) if item.name not in _BESIDES}
-    sets, last = [], 0
+    search, sets, last = Search(), [], 0
+    for name in _PLAIN:
+        setattr(search, name, facts[name])
     for i in range(facts["sets"]):
         values = arrays[f"values{i}"]
         sets.append(Pairs(values, rows[last : last + len(values), :], arrays[f"residuals{i}"]))
@@ -97,16 +94,11 @@ def unpacked(arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any], r
     if last != rows.shape[0]:
         msg = f"{last} eigenpairs with {rows.shape[0]} vectors"
         raise ValueError(msg)
-    near = sets.pop() if facts["nearly"] else None
-    first = (arrays["first-projected"], arrays["first-tail"]) if "first-tail" in arrays else None
+    search.near = sets.pop() if facts["nearly"] else None
+    search.found, search.proof = sets, Filter.unpacked(arrays)
+    if "first-tail" in arrays:
+        search.first = arrays["first-projected"], arrays["first-tail"]
     low, high, slack = facts["fence"]
-    return Search(
-        **plain,
-        found=sets,
-        near=near,
-        proof=Filter.unpacked(arrays),
-        first=first,
-        fence=(low, high, slack),
-        rest=(facts["rest"][0], facts["rest"][1]),
-        warnings=tuple(facts["warnings"]),
-    )
+    search.fence, search.rest = (low, high, slack), (facts["rest"][0], facts["rest"][1])
+    search.warnings = tuple(facts["warnings"])
+    return search
