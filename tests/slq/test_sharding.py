@@ -204,7 +204,7 @@ def test_an_npz_matrix_whose_columns_lie_outside_is_refused(tmp_path):
     arrays = {"format": b"csr", "shape": [2, 2], "data": [1.0], "indices": [5], "indptr": [0, 1, 1]}
     np.savez(tmp_path / "a.npz", **arrays)
 
-    with pytest.raises(ValueError, match=r"a\.npz is damaged"):
+    with pytest.raises(ValueError, match=r"a\.npz (is damaged|cannot be read)"):
         slq.shard(tmp_path / "a.npz", tmp_path / "out", parts=1)
 
 
