@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from slq._arrays import out_of_memory
 from slq_torch._attention import Exchange, exchange_for
 from slq_torch._errors import name_the_module
 from slq_torch._measured import Clock, Trials
-from slq_torch._memory import out_of_memory
 from slq_torch._parameters import Parameters
 from slq_torch._passes import Call, tolerance
 from slq_torch._pieces import Pieces

@@ -1,4 +1,4 @@
-"""How much memory there is for graphs, and whether it ran out."""
+"""How much memory there is for graphs."""
 
 import os
 
@@ -17,9 +17,3 @@ def allowance(device: torch.device) -> float:
         except (AttributeError, OSError, ValueError):
             pass
     return float("inf")
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether torch ran out of memory, on a GPU or on the CPU."""
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "not enough memory" in text

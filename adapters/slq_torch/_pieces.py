@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from slq._arrays import out_of_memory
 from slq_torch._data import sample_count
-from slq_torch._memory import out_of_memory
 from slq_torch._passes import Call, tolerance
 from slq_torch._suspects import active_batch_norm
 
