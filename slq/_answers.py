@@ -81,5 +81,6 @@ def transformed(estimate: Estimate, g: Callable[[Floats], Floats]) -> Estimate:
     value, low, high = float(ends[0]), float(min(ends[1:])), float(max(ends[1:]))
     width = estimate.high - estimate.low
     slope = (high - low) / width if 0 < width < np.inf else float(width > 0)
-    parts = [slope * getattr(estimate.error, name) for name in ("sampling", "quadrature", "numeric")]
+    shares = (getattr(estimate.error, name) for name in ("sampling", "quadrature", "numeric"))
+    parts = [slope * share if share else 0.0 for share in shares]
     return replace(estimate, value=value, low=low, high=high, error=ErrorParts(*parts))

@@ -162,6 +162,7 @@ def apply(
             run.drop_basis()
             second = apply(A, joined(b, operator), f, rtol, passes=2, memory=memory)
             return replace(second, products=second.products + products)
+    run.warn(above=1)
     made, products, T = run.steps, run.products * (2 if reorth == "none" else 1), run.tridiagonal()
     if reorth == "full":
         values = gathered(run, coefficients, found)

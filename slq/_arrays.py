@@ -155,6 +155,12 @@ def extreme_scale(size: float, dtype: Any) -> float:
     return 2.0 ** int(np.clip(exponent, -_LAST_POWER[name], _LAST_POWER[name]))
 
 
+def underflow(n: int, size: float, dtype: Any) -> float:
+    """Return the relative error of a product of n terms of that size whose rounding stops at subnormal numbers."""
+    quantum = float(np.finfo(dtype_name(dtype)).smallest_subnormal) if dtype_name(dtype) != "bfloat16" else 2.0**-133
+    return float(2.0 * np.sqrt(n) * quantum / size) if 0 < size < np.inf else 0.0
+
+
 def itemsize(dtype: Any) -> int:
     """Return the bytes of one number of a floating dtype, by its name."""
     return int(np.dtype(dtype_name(dtype)).itemsize)

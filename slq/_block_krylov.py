@@ -32,7 +32,7 @@ class BlockKrylov:
     sizes : list of int
         Columns of each block; all but the last have been multiplied.
     H : ndarray, shape (m, m)
-        Q^T A Q of the m columns that have been multiplied.
+        Q^T A Q of the m columns that have been multiplied, divided by the blocks' scale.
     """
 
     def __init__(self, blocks: Blocks, X: Array) -> None:
@@ -70,16 +70,24 @@ class BlockKrylov:
         """Return f(Q^T A Q) of the first steps, by default of all."""
         m = sum(self.sizes[:-1][:steps])
         theta, vectors = np.linalg.eigh(self.H[:m, :m])
-        return np.asarray((vectors * integrand.f(theta)) @ vectors.T)
+        return np.asarray((vectors * integrand.f(theta * self._unit)) @ vectors.T)
+
+    def require_defined(self, integrand: Integrand) -> None:
+        """Refuse a function that is undefined at an eigenvalue of the projection, hence somewhere on the spectrum."""
+        require_defined(np.asarray(np.linalg.eigvalsh(self.H) * self._unit), integrand, self._blocks.epsilon)
+
+    @property
+    def _unit(self) -> float:
+        """What the projection is in units of."""
+        return self._blocks.scale or 1.0
 
     def basis(self, steps: int) -> Array:
         """Return the basis vectors of the first steps."""
         return self.Q[:, : sum(self.sizes[:-1][:steps])]
 
 
-def require_defined(H: Floats, integrand: Integrand, epsilon: float) -> None:
-    """Refuse a function that is undefined at an eigenvalue of a projection, hence somewhere on the spectrum."""
-    values = np.linalg.eigvalsh(H)
+def require_defined(values: Floats, integrand: Integrand, epsilon: float) -> None:
+    """Refuse a function that is undefined at one of the ascending eigenvalues of a projection."""
     slack = 8 * epsilon * float(np.max(np.abs(values)))
     if values[0] <= integrand.above + (-slack if integrand.closed else slack):
         msg = (

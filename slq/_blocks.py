@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from slq import _arrays, _probes
+from slq import _arrays, _doubts, _probes
 from slq._arrays import Array, Floats
 from slq._errors import RunError
-from slq._operators import Operator, require_block
+from slq._operators import Operator, multiplied
 from slq._probes import Kind
 
 # No more columns than this are multiplied at once.
@@ -29,11 +29,23 @@ class Blocks:
         The matrix.
     seed : int
         Key of the probes' streams.
+
+    Attributes
+    ----------
+    scale : float or None
+        What products are divided by: a power of two, 1 for all but extreme units; None before the first.
+    epsilon : float
+        Relative rounding of products, or their stated noise.
+    products : int
+        Columns multiplied so far.
     """
 
     def __init__(self, operator: Operator, seed: int) -> None:
         self.operator, self.seed, self.xp = operator, seed, operator.xp
         self.dtype = _arrays.working_dtype(operator.dtype, operator.xp)
+        self.scale: float | None = None
+        self._underflow = 0.0
+        self._first: tuple[Array, Array] | None = None
         self.epsilon = max(_arrays.epsilon(self.dtype), _arrays.epsilon(operator.dtype), operator.noise)
         self.products = 0
 
@@ -48,22 +60,46 @@ class Blocks:
         return _arrays.from_host(X, self.xp, dtype=self.dtype, device=self.operator.device)
 
     def product(self, X: Array) -> Array:
-        """Return A X, finite and of the right shape."""
-        operator, xp = self.operator, self.xp
+        """Return A X / scale, finite and of the right shape."""
+        operator, xp, several = self.operator, self.xp, X.shape[1] > _BATCH
         parts = []
         for start in range(0, X.shape[1], _BATCH):
             columns = _arrays.cast(X[:, start : min(start + _BATCH, X.shape[1])], operator.dtype, xp)
             if operator.order == "C" and _arrays.is_numpy(xp):
                 columns = np.ascontiguousarray(columns)
-            block = operator.product(columns)
-            require_block(block, columns)
-            parts.append(_arrays.cast(block, self.dtype, xp))
+            block = _arrays.cast(multiplied(operator, columns), self.dtype, xp)
+            parts.append(xp.asarray(block, copy=True) if several else block)  # the next may come in the same memory
         self.products += X.shape[1]
         whole = xp.concat(parts, axis=1)
         if not bool(xp.all(xp.isfinite(whole))):
             msg = "a product gave NaN or Inf. `slq.check` looks for the cause."
             raise RunError(msg)
-        return whole.detach() if hasattr(whole, "detach") else whole
+        whole = whole.detach() if hasattr(whole, "detach") else whole
+        if self.scale is None:
+            size = float(xp.max(xp.abs(whole)))
+            self.scale = _arrays.extreme_scale(size, self.dtype)
+            self._underflow = _arrays.underflow(operator.n, size, operator.dtype)
+            self.epsilon = max(self.epsilon, self._underflow)
+        whole = whole if self.scale == 1.0 else whole / self.scale
+        if self._first is None:
+            self._first = xp.asarray(X[:, :1], copy=True), xp.asarray(whole[:, :1], copy=True)
+        return whole
+
+    def test(self, *, above: int) -> None:
+        """Multiply -2 times the first column once more, and warn where that is not -2 times what it was before.
+
+        The warning is at the line that called the function so many frames above the caller of this one.
+        """
+        if self._first is None:
+            return
+        if self._underflow > _doubts.suspicious(_arrays.epsilon(self.dtype), 0.0):
+            _doubts.warn(_doubts.subnormal(self._underflow), above=above + 1)
+            return
+        x, image = self._first
+        again, before = (_arrays.to_host(y) for y in (self.product(-2 * x) / -2, image))
+        change = float(np.linalg.norm(again - before) / (np.linalg.norm(before) or 1.0))
+        if change > _doubts.suspicious(_arrays.epsilon(self.dtype), self.operator.noise, self.epsilon):
+            _doubts.warn(_doubts.drifting(change), above=above + 1)
 
     def inner(self, X: Array, Y: Array) -> Floats:
         """Return X^T Y on the host."""

@@ -14,7 +14,7 @@ from scipy.special import ndtri
 
 from slq._arrays import Floats
 from slq._coordinate import Coordinate
-from slq._density import Density, spacing
+from slq._density import Density, require_span, spacing
 from slq._rules import Nodes
 from slq._smoothing import Kernel
 from slq._tridiagonal import Tridiagonal
@@ -62,14 +62,18 @@ def smoothed(
 ) -> Density:
     """Return the density by a kernel in a coordinate; `value` replaces the curve, not its band."""
     y = coordinate.forward(x)
+    require_span(y)
     tables = [(kernel(y, coordinate.forward(nodes)), weights) for nodes, weights in picture.rules]
     curve = sum(s * (K @ w) for s, (K, w) in zip(picture.shares, tables, strict=True))
-    spread = sum(s**2 * ((K**2) @ w - (K @ w) ** 2) for s, (K, w) in zip(picture.shares, tables, strict=True))
+    unit = max(float(np.abs(K).max(initial=0.0)) for K, _ in tables) or 1.0  # squares have room then
+    spread = sum(
+        s**2 * (((K / unit) ** 2) @ w - ((K / unit) @ w) ** 2) for s, (K, w) in zip(picture.shares, tables, strict=True)
+    )
     before = sum(
         s * (kernel(y, coordinate.forward(nodes)) @ weights)
         for s, (nodes, weights) in zip(picture.shares, picture.shorter, strict=True)
     )
-    sampling = ndtri((1 + picture.confidence) / 2) * np.sqrt(2 / picture.size * np.maximum(spread, 0.0))
+    sampling = ndtri((1 + picture.confidence) / 2) * unit * np.sqrt(2 / picture.size * np.maximum(spread, 0.0))
     return drawn(picture, coordinate, x, curve if value is None else value, sampling + np.abs(curve - before), width)
 
 
@@ -108,7 +112,7 @@ def histogram(
     at[0] = np.nextafter(at[0], -np.inf)
     mass, earlier = np.diff(cdf(at)), np.diff(before(at))
     spread = float(np.sum(picture.shares**2)) * mass * (1 - mass)
-    sampling = ndtri((1 + picture.confidence) / 2) * np.sqrt(2 / picture.size * np.maximum(spread, 0.0))
+    sampling = ndtri((1 + picture.confidence) / 2) * unit * np.sqrt(2 / picture.size * np.maximum(spread, 0.0))
     bar = np.searchsorted(edges, coordinate.forward(x), side="right") - 1
     inside = (bar >= 0) & (bar < mass.size)
     bar = np.clip(bar, 0, mass.size - 1)

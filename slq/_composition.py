@@ -11,7 +11,7 @@ from math import prod
 from typing import Any
 
 from slq._arrays import Array
-from slq._operators import Operator, as_whole, noise_of, require_block, require_one_home
+from slq._operators import Operator, as_whole, multiplied, noise_of, require_one_home
 
 
 def kron(*operators: Any) -> Operator:
@@ -138,7 +138,8 @@ def block_diag(*operators: Any) -> Operator:
     def product(X: Array) -> Array:
         images, start = [], 0
         for part in parts:
-            images.append(_image(part, X[start : start + part.n, :]))
+            image = _image(part, X[start : start + part.n, :])
+            images.append(part.xp.asarray(image, copy=True))  # the next may come in the same memory
             start += part.n
         return part.xp.concat(images, axis=0)
 
@@ -156,9 +157,7 @@ def _along(parts: tuple[Operator, ...], shape: tuple[int, ...], axis: int, X: Ar
 
 
 def _image(part: Operator, X: Array) -> Array:
-    block = part.matmat(X)
-    require_block(block, X)
-    return block
+    return multiplied(part, X)
 
 
 def _parts(operators: tuple[Any, ...]) -> tuple[Operator, ...]:

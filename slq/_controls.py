@@ -76,6 +76,10 @@ class Quadratic:
         return Estimate(value, value - slack, value + slack, ErrorParts(0.0, 0.0, slack), confidence, "certified")
 
 
+# What spreads less than this share of the largest eigenvalue leaves nothing but rounding in the sums of its squares.
+_SPREAD = float(np.sqrt(np.finfo(np.float64).eps))
+
+
 @dataclass(frozen=True, slots=True)
 class Controls:
     """What quadratics are fitted to, and their exact sums over all n eigenvalues.
@@ -127,7 +131,8 @@ def controls_of(rules: Rules) -> Controls | None:
     weights = weights / len(measure.probes)
     centre = float(weights @ nodes)
     unit = float(np.sqrt(weights @ (nodes - centre) ** 2))
-    return Controls(measure.n, traces, nodes, weights, centre, unit) if unit > 0 else None
+    size = max(map(abs, measure.edges))
+    return Controls(measure.n, traces, nodes, weights, centre, unit) if unit > _SPREAD * size else None
 
 
 def exact_quadratic(rules: Rules, integrand: Integrand) -> Quadratic | None:

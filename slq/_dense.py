@@ -15,7 +15,7 @@ from scipy.linalg import eigvalsh
 from slq import _arrays, _probes
 from slq._arrays import Floats
 from slq._errors import RunError
-from slq._operators import Operator, require_block
+from slq._operators import Operator, multiplied
 from slq._quadrature import Rule
 from slq._tridiagonal import Tridiagonal
 
@@ -92,8 +92,7 @@ def _product(operator: Operator, columns: Floats) -> tuple[npt.NDArray[Any], flo
     shards = operator.shards
     here = shards.numbers()
     block = _arrays.from_host(columns[here], operator.xp, dtype=operator.dtype, device=operator.device)
-    product = operator.product(block)
-    require_block(product, block)
+    product = multiplied(operator, block)
     image = np.zeros(columns.shape)
     image[here] = _arrays.to_host(product)
     return _folded(shards.reduce(image), operator.copies), _arrays.epsilon(product.dtype)

@@ -19,6 +19,8 @@ from slq._measure import Measure, ProbeMeasure, cell_widths
 
 # Kernel width as a share of the local spacing: a comb of Gaussians 0.75 spacings wide ripples by 2 exp(-2 pi^2 0.75^2),
 # 3e-5; and no wider than three residuals, the distance within which the eigenvalues are.
+# Curves over less than this have heights near the largest float64.
+_LEAST = 1e-290
 _SPACING_SHARE = 0.75
 _RESIDUALS = 3.0
 # A Gaussian is drawn as far as this many standard deviations: beyond is less than a hundredth of a per cent.
@@ -104,9 +106,10 @@ def density_of(
     """
     y = coordinate.forward(x)
     pixel = float(np.median(np.diff(y))) if y.size > 1 else 0.0
-    value, variance, sigma = _curve(measure, coordinate, y, stems, width, pixel)
+    require_span(y)
+    value, deviation, sigma = _curve(measure, coordinate, y, stems, width, pixel)
     before, _, _ = _curve(shorter, coordinate, y, stems, width, pixel)
-    sampling = ndtri((1 + confidence) / 2) * np.sqrt(variance)
+    sampling = ndtri((1 + confidence) / 2) * deviation
     half = sampling + np.abs(value - before)
     slope = coordinate.slope(x)
     return Density(
@@ -122,6 +125,17 @@ def density_of(
         confidence,
         "estimate",
     )
+
+
+def require_span(y: Floats) -> None:
+    """Refuse points so near to each other that a density per unit of their coordinate overflows."""
+    span = float(np.ptp(y))
+    if 0 < span < _LEAST:
+        msg = (
+            f"a density per unit of x overflows where the eigenvalues span {span:.3g}. Ask for that of A / c with c of "
+            "the size of A."
+        )
+        raise ValueError(msg)
 
 
 def grid(measure: Measure, coordinate: Coordinate, stems: Stems, width: float | None, points: int = 1000) -> Floats:
@@ -159,20 +173,22 @@ def spacing(nodes: list[Floats], x: Floats) -> Floats:
 def _curve(
     measure: Measure, coordinate: Coordinate, y: Floats, stems: Stems, width: float | None, pixel: float
 ) -> tuple[Floats, Floats, Floats]:
-    """Return value, variance and local kernel width at y."""
-    values, squares, widths = [], [], []
+    """Return value, its standard deviation and the local kernel width at y."""
+    values, roots, widths = [], [], []
     for probe in measure.probes:
         nodes, shares, sigma = _kernels(probe, measure, coordinate, stems, width, pixel)
         if nodes.size == 0:  # every eigenvalue stands alone
             nodes, shares, sigma = np.zeros(1), np.zeros(1), np.full(1, max(pixel, 1.0))
         kernel = np.exp(-0.5 * ((y[:, None] - nodes) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
         values.append(kernel @ shares)
-        squares.append(kernel**2 @ shares)
+        roots.append(np.sqrt(shares) * kernel)  # squared in a unit of their own: kernels have that of 1 / x
         widths.append(np.interp(y, nodes, sigma))
     value = np.mean(values, axis=0)
     size = (measure.copies * measure.n + 2) * len(measure.probes)
-    variance = 2 / size * np.maximum(np.mean(squares, axis=0) - value**2, 0.0)
-    return value, variance, np.mean(widths, axis=0)
+    unit = max(float(np.max(root, initial=0.0)) for root in roots) or 1.0
+    squares = np.mean([np.sum((root / unit) ** 2, axis=1) for root in roots], axis=0)
+    deviation = unit * np.sqrt(2 / size * np.maximum(squares - (value / unit) ** 2, 0.0))
+    return value, deviation, np.mean(widths, axis=0)
 
 
 def _kernels(

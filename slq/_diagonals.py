@@ -91,18 +91,22 @@ def diagonal(
         require_counts(steps=steps)
         return _entries(blocks, integrand, _indices(indices, n), steps, confidence)
     require_counts(probes=probes, steps=steps, least={"probes": 2})
-    sums, squares, change = np.zeros(n), np.zeros(n), np.zeros(n)
+    sums, squares, change, unit = np.zeros(n), np.zeros(n), np.zeros(n), 0.0
     for start in range(0, probes, _TOGETHER):
         V = blocks.draw(range(start, min(start + _TOGETHER, probes)), "rademacher")
         signs = _arrays.to_host(V)
         image, before = _applied(blocks, V, integrand, steps)
+        unit = unit or float(np.abs(image).max())  # squares have room then
+        image, before = image / (unit or 1.0), before / (unit or 1.0)
         sums += np.sum(signs * image, axis=1)
         squares += np.sum((signs * image) ** 2, axis=1)
         change += np.sum(signs * (image - before), axis=1)
+    blocks.test(above=1)
     mean = sums / probes
     deviation = np.sqrt(np.maximum(squares / probes - mean**2, 0.0) / (probes - 1))
     half = stdtrit(probes - 1, (1 + confidence) / 2) * deviation + 2 * np.abs(change) / probes
     half = half + blocks.epsilon * steps * float(np.max(np.abs(mean), initial=0.0))
+    mean, half = mean * (unit or 1.0), half * (unit or 1.0)
     return Band(np.arange(n, dtype=np.float64), mean, mean - half, mean + half, confidence, "estimate")
 
 
@@ -149,7 +153,8 @@ def xdiag(A: Any, /, *, products: int, rng: Seed = None, confidence: float = 0.9
     blocks = Blocks(as_symmetric(A), seed_from(rng))
     sketch, n = Sketch(blocks, "rademacher", keep=True), blocks.operator.n
     sketch.grow(min(products // 2, n))
-    value, error = sketch.diagonals()
+    blocks.test(above=1)
+    value, error = (x * (blocks.scale or 1.0) for x in sketch.diagonals())
     rounding = blocks.epsilon * sketch.probes * float(np.max(np.abs(value), initial=0.0))
     half = (
         stdtrit(sketch.probes - 1, (1 + confidence) / 2) * error + rounding if sketch.probes > 1 else error + rounding
@@ -161,7 +166,7 @@ def _applied(blocks: Blocks, V: Array, integrand: Integrand, steps: int) -> tupl
     """Return f(A) V from the block Krylov space of V, of all steps and of three quarters of them."""
     space = BlockKrylov(blocks, V)
     space.advance(steps)
-    require_defined(space.H, integrand, blocks.epsilon)
+    space.require_defined(integrand)
     start = blocks.inner(space.Q[:, : space.sizes[0]], V)
     found = []
     for m in (None, max(1, (3 * steps) // 4)):
@@ -179,10 +184,11 @@ def _entries(blocks: Blocks, integrand: Integrand, indices: Any, steps: int, con
         unit[np.arange(len(some)), some] = 1.0
         run = LanczosRun(blocks.operator, _arrays.rows_of(blocks.from_host(unit.T), blocks.xp), reorth="full")
         run.advance(steps)
+        run.warn(above=2)
         T = run.tridiagonal()
         rule = gauss(T)
         for i in range(len(some)):
-            require_defined(np.diag(rule.nodes[i]), integrand, blocks.epsilon)
+            require_defined(rule.nodes[i], integrand, blocks.epsilon)
             values.append(float(rule.weights[i] @ integrand.f(rule.nodes[i])))
             nodes, weights = Rules.shortened(T, i)
             exact = 0 <= integrand.degree < 2 * T.lengths[i]

@@ -14,15 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from slq import _arrays, _probes
+from slq import _arrays, _doubts, _probes
 from slq._arrays import Array, Floats
 from slq._operators import Operator, as_symmetric
 from slq._probes import Seed
 
 _WIDTHS = (1, 8, 32)
 _REPEATS = 3
-# Beyond the square root of a rounding a difference is no rounding.
-_SUSPICIOUS = 0.5
+_TOO_SMALL = "Multiply the operator by a power of two, and divide the eigenvalues by the same."
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +139,8 @@ class _Patient:
         self._dtype = _arrays.working_dtype(operator.dtype, operator.xp)
         self._rounding = _arrays.epsilon(self._dtype)
         self._block = self._vectors(2)
-        self.noise, self.products = self._rounding, 0
+        self._underflow = self._largest = 0.0
+        self.noise, self.products, self._bad = self._rounding, 0, 0
         self.seconds: dict[int, float] = {}
 
     def output(self) -> Finding:
@@ -154,6 +154,8 @@ class _Patient:
         if shape != wanted:
             advice = "A block (n, b) must give a block (n, b); a callable for single vectors must not set block=True."
             return Finding("output", False, f"shape {shape} for a block of shape {wanted}", advice)
+        self._bad = int(np.sum(~np.isfinite(_arrays.to_host(image))))  # the first may be the only one
+        self._largest = float(np.abs(_arrays.to_host(image)).max(initial=0.0)) if self._bad == 0 else 0.0
         name, device = _arrays.dtype_name(image.dtype), str(_arrays.device_of(image))
         good = name.startswith("float") and device == str(_arrays.device_of(self._block))
         advice = "" if good else f"Return real floats on {_arrays.device_of(self._block)}, as the input is."
@@ -171,12 +173,17 @@ class _Patient:
 
     def finite(self) -> Finding:
         """Test for NaN and Inf."""
-        bad = int(self._shards.total(np.sum(~np.isfinite(self._image())))[0])
+        first, again, size = self._shards.total(self._bad, np.sum(~np.isfinite(self._image())), self._largest)
+        bad = int(max(first, again))
+        self._underflow = _arrays.underflow(self.operator.n, float(size), self.operator.dtype)
+        self.noise = max(self.noise, self._underflow)
         advice = (
             ""
             if bad == 0
             else ("Look for overflow in half precision, a division by zero or log of zero in the loss, empty memory.")
         )
+        if bad == 0 and self._underflow > _doubts.suspicious(self._rounding, 0.0):
+            return Finding("finite", False, f"subnormal numbers, relative rounding {self._underflow:.1g}", _TOO_SMALL)
         return Finding("finite", bad == 0, f"{bad} of {2 * self.operator.n} entries are NaN or Inf", advice)
 
     def repeats(self) -> Finding:
@@ -194,7 +201,7 @@ class _Patient:
         """Test A (2 u - 3 v) = 2 A u - 3 A v."""
         u, v = self._block[:, 0], self._block[:, 1]
         combined = self._multiply(self.operator.xp.stack([2 * u - 3 * v, u], axis=1))
-        image, whole = self._image(), _arrays.to_host(combined)[:, 0]
+        whole, image = np.array(_arrays.to_host(combined)[:, 0]), self._image()
         parts = 2 * image[:, 0] - 3 * image[:, 1]
         off = self._ratio(whole - parts, parts)
         return self._judge(
@@ -207,6 +214,7 @@ class _Patient:
     def symmetric(self) -> Finding:
         """Test u^T A v = v^T A u."""
         block, image = _arrays.to_host(self._block), self._image()
+        image = image / (self._size(image) or 1.0)
         *gram, squares = self._shards.reduce(np.stack([*(block.T @ image), np.sum(image**2, axis=0)]))
         size = float(np.sqrt(squares).mean()) or 1.0
         off = float(abs(gram[0][1] - gram[1][0]) * np.sqrt(self.operator.n) / size)
@@ -230,17 +238,22 @@ class _Patient:
 
     def _judge(self, name: str, off: float, advice: str) -> Finding:
         """Pass what is below the square root of a rounding, and let it raise the noise floor."""
-        limit = max(self._rounding**_SUSPICIOUS, 4 * self.operator.noise)
+        limit = _doubts.suspicious(self._rounding, self.operator.noise, self._underflow)
         self.noise = max(self.noise, off)
         return Finding(name, off <= limit, f"relative difference {off:.1e}", "" if off <= limit else advice)
 
     def _ratio(self, difference: Floats, whole: Floats) -> float:
-        """Return the norm of a difference relative to what it is one of."""
-        change, size = self._shards.total(np.sum(difference**2), np.sum(whole**2))
+        """Return the norm of a difference relative to what it is one of, of numbers of any size; to 1 where it is zero."""
+        unit = self._size(whole) or 1.0
+        change, size = self._shards.total(np.sum((difference / unit) ** 2), np.sum((whole / unit) ** 2))
         return float(np.sqrt(change / (size or 1.0)))
 
+    def _size(self, block: Floats) -> float:
+        """Return the largest magnitude; of several shards the sum of each one's, which is near enough."""
+        return float(self._shards.total(float(np.abs(block).max(initial=0.0)))[0])
+
     def _image(self) -> Floats:
-        return _arrays.to_host(self._multiply(self._block))
+        return np.array(_arrays.to_host(self._multiply(self._block)))  # the next may come in the same memory
 
     def _multiply(self, block: Array) -> Array:
         self.products += block.shape[1]

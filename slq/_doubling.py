@@ -7,6 +7,7 @@ computed exactly instead.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypedDict
 
 import numpy as np
@@ -33,7 +34,7 @@ class Effort(TypedDict, total=False):
 
 
 def reach(blocks: Blocks, step: Step, products: int | None, effort: Effort, least: int = 2) -> Estimate:
-    """Take one step to so many products, or double them until the tolerance is met."""
+    """Take one step to so many products, or double them until the tolerance is met; then see whether they repeat."""
     if unknown := set(effort) - set(Effort.__annotations__):
         msg = f"`{min(unknown)}` is no option here: these are products, rng, {', '.join(Effort.__annotations__)}."
         raise TypeError(msg)
@@ -48,11 +49,22 @@ def reach(blocks: Blocks, step: Step, products: int | None, effort: Effort, leas
     looks = max(1, int(np.ceil(np.log2(most / _FIRST))) + 1) if products is None and most > _FIRST else 1
     while True:
         if target >= n:
-            return _exact(blocks, confidence)
-        found = _student(step(target), blocks.epsilon, confidence, looks)
+            found = _exact(blocks, confidence)
+        else:
+            found = _student(step(target), blocks.epsilon, confidence, looks)
         if products is not None or target >= most or found.high - found.low <= 2 * rtol * abs(found.value):
-            return found
+            blocks.test(above=2)
+            return _times(found, blocks.scale or 1.0)
         target = min(2 * target, most)
+
+
+def _times(estimate: Estimate, unit: float) -> Estimate:
+    """Return an estimate in another unit."""
+    error = estimate.error
+    parts = ErrorParts(error.sampling * unit, error.quadrature * unit, error.numeric * unit)
+    return replace(
+        estimate, value=estimate.value * unit, low=estimate.low * unit, high=estimate.high * unit, error=parts
+    )
 
 
 def _student(found: Found, epsilon: float, confidence: float, looks: int) -> Estimate:

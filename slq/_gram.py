@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import scipy.sparse
 
 from slq import _arrays
@@ -137,10 +138,12 @@ def _factors(A: Any, like: Array | None) -> tuple[Multiply, Multiply, tuple[Any,
     """Return the products with A and with its adjoint, and dtype, namespace and device of the vectors."""
     if scipy.sparse.issparse(A):
         A = floating(A.tocsr())
+        _require_squares(A.data, np)
         return A.__matmul__, A.conj().T.tocsr().__matmul__, home_of(A, None)
     if _arrays.is_array(A):
         xp = _arrays.namespace_of(A)
         A = floating(A, xp)
+        _require_squares(A, xp)
         place = (xp.float32 if _arrays.is_half(A.dtype) else A.dtype, xp, _arrays.device_of(A))
         if _arrays.is_half(A.dtype):
             return partial(_arrays.widened_product, A, xp), partial(_arrays.widened_product, A.T, xp), place
@@ -159,3 +162,14 @@ def _factors(A: Any, like: Array | None) -> tuple[Multiply, Multiply, tuple[Any,
         "and `rmatvec`, or `@` and `.T`."
     )
     raise TypeError(msg)
+
+
+def _require_squares(entries: Array, xp: Any) -> None:
+    """Refuse a matrix whose entries have squares beyond the range of its dtype."""
+    size, limits = float(xp.max(xp.abs(entries))) if entries.size else 0.0, xp.finfo(entries.dtype)
+    if size and not float(limits.tiny) < size * size < float(limits.max):
+        msg = (
+            f"`A` has entries up to {size:.3g}, whose squares leave the range of {_arrays.dtype_name(entries.dtype)}. "
+            "Divide A by its size first: its singular values are divided by the same."
+        )
+        raise ValueError(msg)

@@ -58,12 +58,14 @@ class HostKrylov:
         "_beta",
         "_coarse",
         "_drift",
+        "_ended",
         "_loss",
         "_references",
         "_rows",
         "_scale",
         "_shards",
         "_steps",
+        "_strangers",
         "_sweeps",
         "_xp",
     )
@@ -90,7 +92,8 @@ class HostKrylov:
         # The vectors before the newest, the newest, and two in the making.
         empty = [np.empty(rows.shape, rows.dtype) for _ in range(1 if storage is None else 2)]
         self._rows = [np.zeros(rows.shape, rows.dtype), rows if usable else rows.copy(order="C"), *empty]
-        self._beta, self._drift = np.zeros(len(rows)), np.zeros(len(rows))
+        self._beta, self._drift, self._strangers = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows))
+        self._ended = np.zeros(len(rows), dtype=bool)
         self._references = None if references is None else _arrays.host_view(references)
 
     @property
@@ -107,6 +110,11 @@ class HostKrylov:
     def drift(self) -> float:
         """How far A Q is from Q T by what was taken out along coarsely stored vectors; the norm, of all steps."""
         return float(np.sqrt(self._drift.max(initial=0.0))) / self._scale
+
+    @property
+    def strangers(self) -> float:
+        """Largest inner product of an image with a vector before that should have been zero or known, of all steps."""
+        return float(np.sqrt(self._strangers.max(initial=0.0)))
 
     @property
     def projected(self) -> tuple[int, float, float]:
@@ -126,12 +134,15 @@ class HostKrylov:
         previous, current = self._rows[:2]
         constants = np.array([self._scale, self._steps])
         own = {"previous": previous, "current": current, "numbers": numbers, "constants": constants}
+        own["strangers"] = np.stack([self._strangers, self._ended])
         return own if self._loss is None else own | self._loss.state()
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]], stored: Iterable[Rows]) -> None:
         """Go on from what `state` gave, and past vectors as `stored` gives them."""
         self._rows[:2] = state["previous"], state["current"]
         self._beta, self._drift = state["numbers"]
+        if "strangers" in state:  # older files have none
+            self._strangers, self._ended = state["strangers"][0], state["strangers"][1] > 0
         self._scale, self._steps = float(state["constants"][0]), int(state["constants"][1])
         if self._loss is not None:
             self._loss.restore(state)
@@ -180,12 +191,19 @@ class HostKrylov:
         terms = self._terms
         back, own, squares = terms(images, older, q, np.stack([self._beta, alpha]), w)
         due = self._loss is None or self._loss.grows(alpha, np.sqrt(squares), np.stack([back, own]))
+        size = self._beta + np.abs(alpha) + np.sqrt(squares)
+        # Beyond an invariant space vectors are rounding, and what they couple to tells nothing of A.
+        self._ended |= (self._steps > 0) & ~(self._beta > np.sqrt(np.finfo(w.dtype).eps) * size)
+        # Where a coupling is small, what is left of the one before is rounding that it magnified.
+        strange = (back * self._beta / np.where(size > 0, size, 1.0)) ** 2
         if self._basis is not None and due:
             for sweep in range(2):
                 removed = self._basis.project_out(w)
                 if self._loss is not None and sweep == 0 and removed is not None:
                     self._loss.cleared(np.sqrt(removed / np.where(squares > 0, squares, 1.0)))
                 taken = back**2 + (0.0 if removed is None else removed)
+                if sweep == 0 and (self._loss is None or self._loss.clean):
+                    strange = taken
                 self._drift += taken * self._coarse
                 alpha, removed = alpha + own, taken + own**2
                 back, own, squares = terms(w, older, q, np.stack([back, own]), spare[0])
@@ -196,6 +214,7 @@ class HostKrylov:
             if self._coarse and np.any(back**2 + own**2 > (_LEFT * np.finfo(w.dtype).eps) ** 2 * squares):
                 alpha, squares = alpha + own, terms(w, older, q, np.stack([back, own]), spare[0])[2]
                 w, spare = spare[0], [w]
+        self._strangers = np.where(self._ended, self._strangers, np.maximum(self._strangers, strange))
         if self._basis is not None and self._steps > 0:
             self._basis.append(older)
         beta = np.sqrt(squares)
@@ -212,7 +231,9 @@ class HostKrylov:
     def keep(self, which: npt.NDArray[np.intp]) -> None:
         """Drop all probes but those at the given positions."""
         self._rows = [rows[which] for rows in self._rows]
-        self._beta, self._drift = self._beta[which], self._drift[which]
+        self._beta, self._drift, self._strangers, self._ended = (
+            x[which] for x in (self._beta, self._drift, self._strangers, self._ended)
+        )
         if self._loss is not None:
             self._loss.keep(which)
         if self._basis is not None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from slq import _arrays, _ends, _pairs, _probes, _search, _store
+from slq import _arrays, _doubts, _ends, _pairs, _probes, _search, _store
 from slq._arrays import Array, Floats
 from slq._checkpoint import Checkpoint, Interrupted
 from slq._eigenpairs import Eigenpairs
@@ -42,8 +42,6 @@ _CONVERGED, _MEASURED = 4.0, 64.0
 _LOOK = 8
 # The proof may take this share of the products before it, and so many at least.
 _PROOF_SHARE, _PROOF_LEAST = 0.5, 40
-# Measured asymmetry beyond this power of a rounding is no rounding.
-_SUSPICIOUS = 0.5
 
 
 # How residuals are known where no product was spent on them.
@@ -253,6 +251,7 @@ class Hunt:
         # Products that measure the residuals are set aside.
         space.go_on(self._limit - self.products - (self.k if self._limit > 2 * self.k else 0))
         at.norm, at.asymmetry, at.scale = max(at.norm, space.norm), max(at.asymmetry, space.asymmetry), space.scale
+        at.unit, at.underflow = max(at.unit, space.unit), max(at.underflow, space.underflow)
         at.first = at.first or space.first
         if space.made == 0:
             msg = f"budget of {self._limit} products reached"
@@ -277,7 +276,7 @@ class Hunt:
     def _goal(self, values: Floats, roundings: float = _CONVERGED) -> Floats:
         """Return the residuals at which values count as converged."""
         unit = max(_arrays.epsilon(self._dtype), _arrays.epsilon(self.operator.dtype))
-        floor = max(roundings * unit, self.operator.noise) * self._at.norm
+        floor = max(roundings * max(unit, self._at.unit), self.operator.noise) * self._at.norm
         return np.maximum(self.tol * np.abs(values), floor)
 
     def _limits(self) -> tuple[float, float, float]:
@@ -440,8 +439,10 @@ class Hunt:
             raise
         at.spent, self._measuring = self.products, 0
         unit = max(_arrays.epsilon(self._dtype), _arrays.epsilon(self.operator.dtype))
-        suspicious = max(unit**_SUSPICIOUS, 4 * self.operator.noise) * at.norm
+        suspicious = _doubts.suspicious(unit, self.operator.noise, at.unit) * at.norm
         at.warnings = _pairs.findings(best, measured, at.asymmetry, at.norm, suspicious)
+        if at.underflow > _doubts.suspicious(unit, 0.0):
+            at.warnings = (_doubts.subnormal(at.underflow),)
         at.found = [measured]
 
     def _told(self) -> Eigenpairs:

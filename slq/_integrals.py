@@ -25,6 +25,8 @@ from slq._rules import Nodes, Rules
 # Where nothing is certain anyway, the quadrature error is taken for twice its change since three quarters of the steps,
 # and for at least this share of the bracket: steps that miss a peak at an end change little, but leave much open.
 _BRACKET_SHARE = 0.05
+# The share where eigenvalues may lie at the end of the function's domain: there it changes slowly and much.
+_OPEN_SHARE = 0.15
 # From so many Rademacher probes on, their own scatter is used; fewer fall back on the sphere law, an upper bound.
 PROBES_FOR_STUDENT = 8
 
@@ -66,6 +68,8 @@ class Moments:
         return float(self.means.mean())
 
 
+# What overflows at a node is told; at an edge that few steps leave far away it only widens the interval.
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def trace_estimate(rules: Rules, integrand: Integrand, sampling: Sampling, *, lower: float | None = None) -> Estimate:
     """Return tr f(A) with its interval.
 
@@ -82,6 +86,7 @@ def trace_estimate(rules: Rules, integrand: Integrand, sampling: Sampling, *, lo
     """
     measure = rules.measure
     require_domain(measure, integrand, sampling.noise)
+    _require_finite(measure, integrand)
     _require_lower(measure, sampling.noise, lower)
     if whole := exact_quadratic(rules, integrand):
         return whole.estimate(sampling.confidence)
@@ -123,9 +128,8 @@ def _likely(
 ) -> tuple[Moments, Moments]:
     """Estimate how much of a bracket is not ruled out, by what the last quarter of the steps changed."""
     changed = _extrapolated(rules, integrand)[2].mean - gauss.mean
-    down, up = (
-        min(gap, max(changed, _BRACKET_SHARE * gap)) for gap in (gauss.mean - under.mean, over.mean - gauss.mean)
-    )
+    share = _BRACKET_SHARE if rules.measure.edges[0] > integrand.above else _OPEN_SHARE
+    down, up = (min(gap, max(changed, share * gap)) for gap in (gauss.mean - under.mean, over.mean - gauss.mean))
     return replace(gauss, means=gauss.means - down), replace(gauss, means=gauss.means + up)
 
 
@@ -248,10 +252,10 @@ def numeric_error(measure: Measure, integrand: Integrand, noise: float) -> float
 
 def _change(integrand: Integrand, x: Floats, noise: Floats | float) -> Floats:
     open_end = np.isfinite(integrand.above) and not integrand.closed
-    near = np.maximum(x - noise, 0.5 * (x + integrand.above)) if open_end else x - noise
-    return np.asarray(
-        np.maximum(np.abs(integrand.f(x + noise) - integrand.f(x)), np.abs(integrand.f(near) - integrand.f(x)))
-    )
+    # What may lie at an open end or beyond is not known at all.
+    near = np.maximum(x - noise, integrand.above) if open_end else x - noise
+    changes = (np.abs(integrand.f(y) - integrand.f(x)) for y in (x + noise, near))
+    return np.asarray(np.maximum(*changes))
 
 
 def require_domain(measure: Measure, integrand: Integrand, noise: float) -> None:
@@ -270,6 +274,19 @@ def require_domain(measure: Measure, integrand: Integrand, noise: float) -> None
         f"{parameter}={suggestion:.2g}, or check the sign of A."
     )
     raise DomainError(msg)
+
+
+def _require_finite(measure: Measure, integrand: Integrand) -> None:
+    """Refuse a function whose values at nodes are beyond the largest float64."""
+    for probe in measure.probes:
+        x = probe.nodes[(probe.weights > 0) & (probe.nodes > integrand.above)]
+        beyond = np.isinf(integrand.f(x))
+        if beyond.any():
+            msg = (
+                f"`{integrand.name}` overflows float64 at {x[beyond][0]:.6g}, which lies between the smallest and the "
+                "largest eigenvalue. Ask for the spectrum of A / c, or for a logarithm, such as `log_sum_exp`."
+            )
+            raise DomainError(msg)
 
 
 def _require_lower(measure: Measure, noise: float, lower: float | None) -> None:

@@ -48,18 +48,21 @@ class Combination:
         return lambda x: np.asarray(sum(c * f(x) for c, f in zip(slopes, self.functions, strict=True)))
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def joint_estimate(rules: Rules, combination: Combination, sampling: Sampling) -> Estimate:
     """Return g of the traces with its interval, always as an estimate."""
     measure, k = rules.measure, len(rules.measure.probes)
-    controls = controls_of(rules)
+    controls, rounding = controls_of(rules), np.zeros(len(combination.functions))
     if controls is not None:
-        combination = _controlled(rules, combination, controls)
+        combination, rounding = _controlled(rules, combination, controls)
     known = np.array([np.sum(measure.multiplicities * f(measure.values)) for f in combination.functions])
     if measure.n_rest == 0:
         value, error, quadrature, linear = combination.value(known), 0.0, 0.0, combination.linear(known)
+        slopes = combination.gradient(known)
     else:
         totals = _totals(rules, rules.gauss, combination, known)
         value, linear = combination.value(totals.mean(axis=0)), combination.linear(totals.mean(axis=0))
+        slopes = combination.gradient(totals.mean(axis=0))
         shorter = combination.value(_totals(rules, rules.shorter(), combination, known).mean(axis=0))
         quadrature = 2 * abs(value - shorter)
         if k >= PROBES_FOR_STUDENT:
@@ -67,26 +70,30 @@ def joint_estimate(rules: Rules, combination: Combination, sampling: Sampling) -
         else:
             moments = moments_of(measure, rules.gauss, linear)
             error = measure.n_rest * max(sampling_error(moments, measure.freedom, sampling))
-    slack = numeric_error(measure, Integrand(linear), sampling.noise)
+    slack = numeric_error(measure, Integrand(linear), sampling.noise) + float(np.abs(slopes) @ rounding)
     half = error + quadrature + slack
     parts = ErrorParts(error, quadrature, slack)
     return Estimate(value, value - half, value + half, parts, sampling.confidence, "estimate")
 
 
-def _controlled(rules: Rules, combination: Combination, controls: Controls) -> Combination:
-    """Return the combination with exact parts of all traces taken out of what is sampled, where that is worth it."""
+def _controlled(rules: Rules, combination: Combination, controls: Controls) -> tuple[Combination, Floats]:
+    """Return the combination with exact parts of all traces taken out of what is sampled, where that is worth it.
+
+    Also returns the rounding of each of these parts.
+    """
     measure = rules.measure
     known = np.array([np.sum(measure.multiplicities * f(measure.values)) for f in combination.functions])
     linear = combination.linear(_totals(rules, rules.gauss, combination, known).mean(axis=0))
     if controls.fit(linear) is None:
-        return combination
+        return combination, np.zeros(len(combination.functions))
     fits = [controls.quadratic(f) for f in combination.functions]
     exact = np.array([fit.trace for fit in fits])
-    return Combination(
+    left = Combination(
         [fit.left_of(f) for fit, f in zip(fits, combination.functions, strict=True)],
         lambda rest: combination.value(rest + exact),
         lambda rest: combination.gradient(rest + exact),
     )
+    return left, np.array([fit.rounding for fit in fits])
 
 
 def _totals(rules: Rules, nodes: Nodes, combination: Combination, known: Floats) -> Floats:

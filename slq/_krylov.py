@@ -58,6 +58,7 @@ class Krylov:
         "_scale",
         "_shards",
         "_steps",
+        "_strangers",
         "_xp",
         "current",
     )
@@ -82,6 +83,7 @@ class Krylov:
         self.current, self._previous = start, xp.zeros_like(start)
         self._beta = xp.zeros((start.shape[0],), dtype=start.dtype, device=device)
         self._drift = xp.zeros((start.shape[0],), dtype=start.dtype, device=device)
+        self._strangers = xp.zeros((start.shape[0],), dtype=start.dtype, device=device)
 
     @property
     def orthogonal(self) -> bool:
@@ -102,6 +104,11 @@ class Krylov:
     def drift(self) -> float:
         """How far A Q is from Q T by what was taken out along coarsely stored vectors; the norm, of all steps."""
         return float(self._xp.max(self._xp.sqrt(self._drift))) / self._scale if self._coarse else 0.0
+
+    @property
+    def strangers(self) -> float:
+        """Largest inner product of an image with a vector before that should have been zero or known, of all steps."""
+        return float(self._xp.max(self._xp.sqrt(self._strangers))) if self._strangers.shape[0] else 0.0
 
     @property
     def projected(self) -> tuple[int, float, float]:
@@ -143,15 +150,18 @@ class Krylov:
         alpha = self._sums(self._dot(w, q))
         w = w - _arrays.cast(alpha, dtype, xp)[:, None] * q
         if self._basis is not None:
-            for _ in range(_SWEEPS):
+            for sweep in range(_SWEEPS):
                 w, removed = self._basis.project_out(w)
                 # The newest two are kept in full and taken out to rounding, however coarse the others are.
                 taken = self._sums(xp.stack([self._dot(w, x) for x in (older, q)]))
                 back, own = (_arrays.cast(taken[i, :], dtype, xp) for i in (0, 1))
                 w = w - back[:, None] * older - own[:, None] * q
                 alpha = alpha + _arrays.cast(own, alpha.dtype, xp)
+                taken = back * back + (0.0 if removed is None else removed)
+                if sweep == 0:
+                    self._strangers = xp.where(taken > self._strangers, taken, self._strangers)
                 if self._coarse:
-                    self._drift = self._drift + back * back + (0.0 if removed is None else removed)
+                    self._drift = self._drift + taken
             if self._steps > 0:
                 self._basis.append(older)
         self._steps += 1
@@ -171,7 +181,7 @@ class Krylov:
         self.current, self._previous, self._beta = (
             pick(x, which, self._xp) for x in (self.current, self._previous, self._beta)
         )
-        self._drift = pick(self._drift, which, self._xp)
+        self._drift, self._strangers = (pick(x, which, self._xp) for x in (self._drift, self._strangers))
         if self._basis is not None:
             self._basis.keep(which)
 

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from slq import _arrays
-from slq._block_krylov import BlockKrylov, require_defined
+from slq._block_krylov import BlockKrylov
 from slq._blocks import Blocks, require_counts
 from slq._estimates import ErrorParts, Estimate
 from slq._integrands import Function, Name, integrand_of
@@ -91,7 +91,7 @@ def krylov_aware_trace(
     n = blocks.operator.n
     space = BlockKrylov(blocks, blocks.draw(range(min(block, n)), "sphere"))
     space.advance(depth + steps)
-    require_defined(space.H, integrand, blocks.epsilon)
+    space.require_defined(integrand)
     Q = space.basis(depth)
     r = int(Q.shape[1])
     inside, inside_before = (
@@ -99,6 +99,7 @@ def krylov_aware_trace(
     )
     rounding = blocks.epsilon * n * float(np.max(np.abs(np.diag(space.function(integrand))), initial=0.0))
     if r >= n:
+        blocks.test(above=1)
         parts = ErrorParts(0.0, 0.0, rounding)
         return Estimate(inside, inside - rounding, inside + rounding, parts, confidence, "estimate")
     G = blocks.draw(range(block, block + probes), "sphere")
@@ -107,6 +108,7 @@ def krylov_aware_trace(
     rows = unit_rows(_arrays.rows_of(G, blocks.xp), blocks.xp)
     run = LanczosRun(blocks.operator, rows, reorth="full")
     run.advance(steps)
+    blocks.test(above=1)
     T = run.tridiagonal()
     rule = gauss(T)
     shorter = [Rules.shortened(T, i) for i in range(probes)]

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from slq import _arrays
+from slq import _arrays, _doubts
 from slq._arrays import Array, Floats
 from slq._basis import Storage
 from slq._errors import RunError
@@ -25,7 +25,7 @@ from slq._fused import Fused
 from slq._host import HostKrylov
 from slq._kernels import Passes, Product, passes_for
 from slq._krylov import Krylov
-from slq._operators import Operator, require_block
+from slq._operators import Operator, multiplied
 from slq._record import Record
 from slq._tridiagonal import Tridiagonal
 
@@ -38,6 +38,8 @@ _FETCH_EVERY = 8
 _BREAKDOWN_ROUNDINGS = 32.0
 # Roundings above this are those of half precisions; of them one is noise enough.
 _HALF_PRECISION = 1e-5
+# Past vectors that are kept coarsely may seem to contradict by so many of their roundings.
+_CONTRADICTION = 8.0
 
 
 class LanczosRun:
@@ -70,6 +72,8 @@ class LanczosRun:
         Time spent in products after the first, as the host sees it.
     rounding : float
         Unit in the last place of the shortest dtype that a product went through.
+    underflow : float
+        The same of products that are subnormal numbers, 0 for others.
     asymmetry : float or None
         Estimate of |A - A^T|_F / |A|_F from the first products of two or more probes.
     drift : float
@@ -107,6 +111,7 @@ class LanczosRun:
         self._norms = np.zeros(start.shape[0])
         self.products, self.product_seconds = 0, 0.0
         self.rounding = max(_arrays.epsilon(start.dtype), _arrays.epsilon(operator.dtype))
+        self.underflow = 0.0
         self.asymmetry: float | None = None
         self._record = record = record or Record()
         self._lost = bool(record.rows)  # the vectors that the next step needs
@@ -116,7 +121,7 @@ class LanczosRun:
                 msg = f"`checkpoint` is damaged: its rows are not of {width} numbers each. Remove it to begin again."
                 raise ValueError(msg)
             self._scale, self.asymmetry = record.scale, record.asymmetry
-            self.rounding = max(self.rounding, record.rounding)
+            self.rounding, self.underflow = max(self.rounding, record.rounding), record.underflow
         self.drift, self.coarseness = 0.0, 0.0
         if self._storage is not None:
             name = self._storage.name(start.dtype)
@@ -167,6 +172,22 @@ class LanczosRun:
         return self._record.dropped[0] if self._record.dropped else None
 
     @property
+    def contradiction(self) -> float:
+        """How far products contradicted each other, as a share of |A|: q_i^T A q_j that should be zero or known."""
+        strangers = getattr(self._krylov, "strangers", 0.0)
+        return strangers / float(self._norms.max(initial=0.0) or 1.0)
+
+    def warn(self, *, above: int) -> None:
+        """Warn of products that underflow or contradict each other, at the line so many frames above the caller."""
+        if self.underflow > _doubts.suspicious(_arrays.epsilon(self._dtype), 0.0):
+            _doubts.warn(_doubts.subnormal(self.underflow), above=above + 1)
+            return
+        rounding = max(self.rounding, _CONTRADICTION * self.coarseness)
+        limit = _doubts.suspicious(_arrays.epsilon(self._dtype), self._operator.noise, rounding)
+        if self.contradiction > limit:
+            _doubts.warn(_doubts.contradicting(self.contradiction), above=above + 1)
+
+    @property
     def kept(self) -> int:
         """Past vectors that are kept, per probe, and can be given."""
         return getattr(self._krylov, "kept", 0)
@@ -190,6 +211,7 @@ class LanczosRun:
             scale=scale,
             asymmetry=self.asymmetry or 0.0,
             rounding=self.rounding,
+            underflow=self.underflow,
             state=state,
         )
 
@@ -267,7 +289,10 @@ class LanczosRun:
             self.product_seconds += perf_counter() - began
         self.products += self.active
         if self._scale is None:
-            self._scale = _arrays.extreme_scale(krylov.size(images), self._dtype)
+            size, n = krylov.size(images), self._operator.n
+            self._scale = _arrays.extreme_scale(size, self._dtype)
+            self.underflow = _arrays.underflow(n, size, self._operator.dtype)
+            self.rounding = max(self.rounding, self.underflow)
             if self._scale != 1.0:
                 images = krylov.rescale(images, 1.0 / self._scale)
         if self.asymmetry is None:
@@ -283,8 +308,7 @@ class LanczosRun:
         columns = _arrays.cast(rows, operator.dtype, xp).T
         if operator.order == "C" and _arrays.is_numpy(xp):
             columns = np.ascontiguousarray(columns)
-        block = operator.product(columns)
-        require_block(block, columns)
+        block = multiplied(operator, columns)
         self.rounding = max(self.rounding, _arrays.epsilon(block.dtype))
         return _arrays.cast(_arrays.rows_of(block, xp), self._dtype, xp)
 

@@ -43,15 +43,22 @@ class Loss:
         Their number.
     unit : float
         Relative rounding of a step.
+
+    Attributes
+    ----------
+    clean : bool
+        Whether the vectors that the last prediction was made from had both been made orthogonal: all that is found
+        along others then comes from the product.
     """
 
-    __slots__ = ("_alphas", "_betas", "_due", "_newest", "_older", "_projected", "_since", "_unit", "_units")
+    __slots__ = ("_alphas", "_betas", "_due", "_newest", "_older", "_projected", "_since", "_unit", "_units", "clean")
 
     def __init__(self, probes: int, unit: float) -> None:
         self._unit, self._units = unit, np.full(probes, unit)
         self._alphas, self._betas = np.zeros((probes, 0)), np.zeros((probes, 0))
         self._older, self._newest = np.zeros((probes, 0)), np.zeros((probes, 0))
         self._due, self._since, self._projected = 0, 0, 0
+        self.clean = True
 
     @property
     def share(self) -> float:
@@ -63,6 +70,7 @@ class Loss:
 
         `nearest` are those with the newest two, as they were measured, of shape (2, k) and times beta.
         """
+        self.clean = max(self._older.max(initial=0.0), self._newest.max(initial=0.0)) <= self._unit
         divisor = np.where(beta > 0, beta, 1.0)[:, None]
         a = self._alphas = np.concatenate([self._alphas, alpha[:, None]], axis=1)
         b = self._betas = np.concatenate([self._betas, beta[:, None]], axis=1)

@@ -74,7 +74,7 @@ def negative_mass(spectrum: Spectrum, /) -> Estimate:
     >>> slq.negative_mass(slq.spectrum(np.diag([-1.0, 1.0, 2.0, 3.0]), rng=0)).value
     0.25
     """
-    count, n = spectrum.count(-np.inf, -spectrum.noise), spectrum.n
+    count, n = spectrum.count(-np.inf, float(np.nextafter(-spectrum.noise, -np.inf))), spectrum.n
     parts = ErrorParts(*(part / n for part in (count.error.sampling, count.error.quadrature, count.error.numeric)))
     return Estimate(count.value / n, count.low / n, count.high / n, parts, count.confidence, count.claim)
 
@@ -103,8 +103,8 @@ def trace_ratio(spectrum: Spectrum, /) -> Estimate:
     >>> round(slq.trace_ratio(slq.spectrum(2.0 * np.eye(9), rng=0)).value, 6)
     3.0
     """
-    trace, square = spectrum.trace(), spectrum.trace("square")
-    norms = np.sqrt(np.maximum([square.low, square.value, square.high], 0.0))
+    trace, norm = spectrum.trace(), spectrum.frobenius_norm()
+    norms = np.array([norm.low, norm.value, norm.high])
     with np.errstate(divide="ignore", invalid="ignore"):
         value = np.float64(trace.value) / norms[1]
         ends = np.array([[trace.low, trace.high]]) / norms[[0, 2], None]
@@ -115,7 +115,7 @@ def trace_ratio(spectrum: Spectrum, /) -> Estimate:
     parts = (
         ErrorParts(*(half * share / total if share else 0.0 for share in shares)) if total else ErrorParts(0, half, 0)
     )
-    claim: Claim = "certified" if trace.claim == square.claim == "certified" else "estimate"
+    claim: Claim = "certified" if trace.claim == norm.claim == "certified" else "estimate"
     confidence = max(1 - 2 * (1 - spectrum.confidence), 0.0)
     return Estimate(float(value), low, high, parts, confidence, claim)
 

@@ -30,6 +30,8 @@ Multiply = Callable[[Array], Array]
 # Krylov vectors are stored one after the other: what takes them so, or one by one, needs no other order.
 _BY_COLUMNS: Literal["F"] = "F"
 
+# Rows of a block that are compared with what they were before a product, about.
+_SAMPLE = 64
 # Top modules of types whose library has another name.
 _LIBRARY = {"jaxlib": "jax"}
 
@@ -233,6 +235,28 @@ def as_symmetric(obj: Any, /, *, shards: bool = False) -> Operator:
     return operator
 
 
+def multiplied(operator: Operator, columns: Array) -> Array:
+    """Return A times a block, of the block's field, shape, library and device; the block is found as it was.
+
+    Products that write into their argument are refused, as far as the host can see, and what they return is the
+    caller's alone: neither the argument itself nor a view of it.
+    """
+    own = _arrays.host_view(columns)
+    before = None if own is None else own[:: max(1, len(own) // _SAMPLE)].copy()
+    block = operator.product(columns)
+    require_block(block, columns)
+    if own is None or before is None:
+        return block
+    if not np.array_equal(before, own[:: max(1, len(own) // _SAMPLE)], equal_nan=True):
+        msg = (
+            "a product writes into its argument: the block that was multiplied came back changed. Copy it first, or "
+            "avoid operations in place."
+        )
+        raise RunError(msg)
+    made = _arrays.host_view(block)
+    return operator.xp.asarray(block, copy=True) if made is not None and np.may_share_memory(made, own) else block
+
+
 def require_block(block: Any, columns: Array) -> None:
     """Refuse a product that is no block of the field, the shape, the library and the device of what was multiplied."""
     found, shape = tuple(getattr(block, "shape", ())), tuple(columns.shape)
@@ -272,9 +296,7 @@ def image_rows(operator: Operator, rows: Array) -> Array:
     columns = _arrays.cast(rows, operator.dtype, operator.xp).T
     if operator.order == "C" and _arrays.is_numpy(operator.xp):
         columns = np.ascontiguousarray(columns)
-    block = operator.product(columns)
-    require_block(block, columns)
-    return _arrays.rows_of(block, operator.xp)
+    return _arrays.rows_of(multiplied(operator, columns), operator.xp)
 
 
 def _from_sparse(matrix: Any) -> Operator:

@@ -252,8 +252,11 @@ def merge_ghosts(rule: Rule, width: float) -> Rule:
     nodes, weights, residuals, firsts = (a.copy() for a in (rule.nodes, rule.weights, rule.residuals, rule.firsts))
     for i in range(len(nodes)):
         alive = np.flatnonzero(weights[i] > 0)
+        first = rule.nodes[i, alive[0]] if alive.size else 0.0
         for j, k in pairwise(alive):
-            if nodes[i, k] - nodes[i, j] <= width:
+            if rule.nodes[i, k] - first > width:  # no chain of nodes moves further than a copy may lie
+                first = rule.nodes[i, k]
+            else:
                 heavier = j if weights[i, j] >= weights[i, k] else k
                 nodes[i, k] = nodes[i, j] = nodes[i, heavier]
                 weights[i, k] += weights[i, j]

@@ -14,8 +14,9 @@ from scipy.special import stdtrit
 
 from slq import _arrays, _probes
 from slq._arrays import Array
+from slq._blocks import Blocks
 from slq._estimates import ErrorParts, Estimate
-from slq._operators import as_symmetric, require_block
+from slq._operators import as_symmetric
 from slq._probes import Seed
 from slq._quadrature import Rule, gauss
 from slq._stage import lanczos
@@ -175,7 +176,7 @@ def alignment(A: Any, B: Any, /, *, probes: int = 16, rng: Seed = None, confiden
     Returns
     -------
     Estimate
-        Between -1 and 1; 1 where one matrix is a positive multiple of the other.
+        Between -1 and 1, or NaN where a matrix is zero; 1 where one matrix is a positive multiple of the other.
 
     Raises
     ------
@@ -204,13 +205,13 @@ def alignment(A: Any, B: Any, /, *, probes: int = 16, rng: Seed = None, confiden
     if not 0 < confidence < 1:
         msg = f"`confidence` must lie strictly between 0 and 1, got {confidence}."
         raise ValueError(msg)
-    rows = _probes.probes(one.n, range(probes), seed=_probes.seed_from(rng), kind="rademacher")
-    dtype = _arrays.working_dtype(one.dtype, one.xp)
-    Z = _arrays.from_host(rows.T, one.xp, dtype=dtype, device=one.device)
-    AZ, BZ = one.matmat(Z), two.matmat(Z)
-    for block in (AZ, BZ):
-        require_block(block, Z)
-    sums = np.array([_arrays.to_host(one.xp.sum(x * y, axis=0)) for x, y in ((AZ, BZ), (AZ, AZ), (BZ, BZ))])
+    seed = _probes.seed_from(rng)
+    first, second = Blocks(one, seed), Blocks(two, seed)
+    Z = first.draw(range(probes), "rademacher")
+    AZ, BZ = first.product(Z), second.product(Z)
+    for blocks in (first, second):
+        blocks.test(above=1)
+    sums = np.array([first.diagonal_of_inner(x, y) for x, y in ((AZ, BZ), (AZ, AZ), (BZ, BZ))])
     value = float(_cosine(sums.sum(axis=1)))
     left_out = _cosine(sums.sum(axis=1)[:, None] - sums)
     deviation = np.sqrt((probes - 1) / probes * np.sum((left_out - left_out.mean()) ** 2))
@@ -220,6 +221,9 @@ def alignment(A: Any, B: Any, /, *, probes: int = 16, rng: Seed = None, confiden
 
 
 def _cosine(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return tr AB / sqrt(tr AA tr BB); NaN where a matrix is zero."""
+    if not (sums[1].any() and sums[2].any()):
+        return np.full(sums[0].shape, np.nan)
     return np.asarray(sums[0] / np.sqrt(sums[1] * sums[2]))
 
 

@@ -99,14 +99,15 @@ def findings(inferred: Pairs, true: Pairs, asymmetry: float, norm: float, suspic
     """Tell in words of measured asymmetry, or of residuals that are not those of the recurrence."""
     if asymmetry > suspicious:
         return (
-            f"the operator is not symmetric: |u^T A v - v^T A u| reached {asymmetry / norm:.1g} |A|. The result is "
-            "neither its eigenvalues nor its singular values. Pass (A + A^T) / 2, or A^T A for singular values.",
+            f"the operator is not symmetric, or not linear: |u^T A v - v^T A u| reached {asymmetry / norm:.1g} |A|. "
+            "The result is neither its eigenvalues nor its singular values. Pass (A + A^T) / 2, or A^T A for singular "
+            "values. `slq.check` tells which it is.",
         )
     if true.residuals.max() > max(10 * inferred.residuals.max(), suspicious):  # single ones mix in equal values
         return (
-            f"the operator drifts: residuals of {true.residuals.max() / norm:.1g} |A| were measured where the "
-            f"recurrence had {inferred.residuals.max() / norm:.1g} |A|. Common causes: another mini-batch at every "
-            "product, dropout left on, a matrix that changes while it is used.",
+            f"the operator drifts, or is not linear: residuals of {true.residuals.max() / norm:.1g} |A| were measured "
+            f"where the recurrence had {inferred.residuals.max() / norm:.1g} |A|. Common causes: another mini-batch at "
+            "every product, dropout left on, a matrix that changes while it is used.",
         )
     return ()
 

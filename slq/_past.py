@@ -11,7 +11,8 @@ import numpy.typing as npt
 from slq._contents import require_past
 from slq._record import Past, Record, Vectors
 
-_FIELDS = ("probes", "reorth", "scale", "asymmetry", "rounding", "dropped")
+_FIELDS = ("probes", "reorth", "scale", "asymmetry", "rounding", "underflow", "dropped")
+_LATER = {"underflow": 0.0}  # what older files lack
 
 
 def packed(past: Past) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
@@ -48,5 +49,5 @@ def _record(
         msg = f"rows of batch {number}"
         raise ValueError(msg)
     parts = np.split(rows, np.cumsum(widths)[:-1])
-    fields = {name: known[name] for name in _FIELDS}
+    fields = {name: ({**_LATER, **known})[name] for name in _FIELDS}
     return Record(rows=parts, drifts=arrays[f"drifts{number}"].tolist(), state=state, stored=stored, **fields)

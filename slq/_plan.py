@@ -199,7 +199,7 @@ def _sample(operator: Operator) -> tuple[float, float]:
     run.advance(1)  # the first product may have compiled something, which is paid once
     seconds = perf_counter() - between if run.steps > 1 else between - began
     rule = gauss(run.tridiagonal())
-    nodes, weights = rule.nodes[0], rule.weights[0]
+    nodes, weights = rule.nodes[0] / (float(np.abs(rule.nodes[0]).max()) or 1.0), rule.weights[0]
     spread = float(np.sqrt(np.average((nodes - np.average(nodes, weights=weights)) ** 2, weights=weights)))
     (seconds,) = operator.shards.mean(seconds)
     return float(seconds), float(nodes[-1] - nodes[0]) / spread if spread > 0 else 2.0

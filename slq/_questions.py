@@ -6,6 +6,7 @@ product is spent, and A + t I is asked for any t, since the Krylov spaces are th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 # Eigenvalues that many noise floors below zero are taken for zeros.
 _ZEROS = 4.0
+# Powers of eigenvalues have magnitudes below 2 to this: sums over any n and their squares have room.
+_WITHIN = 300
 
 
 @overload
@@ -154,7 +157,10 @@ def schatten_norm(self: Spectrum, p: float, /, *, gram: bool = False) -> Estimat
     if np.isinf(p):
         largest = _largest(self)
         return transformed(largest, lambda t: np.sqrt(t)) if gram else largest
-    return transformed(integral(self, _magnitude(self, power, definite=gram)), lambda t: np.maximum(t, 0.0) ** (1 / p))
+    integrand, unit = _magnitude(self, power, definite=gram), _unit(self, power)
+    if unit != 1.0:
+        integrand = replace(integrand, f=_in_units(integrand.f, unit), derivative=None)
+    return transformed(integral(self, integrand), lambda t: np.maximum(t, 0.0) ** (1 / p) * unit ** (power / p))
 
 
 def nuclear_norm(self: Spectrum, *, gram: bool = False) -> Estimate:
@@ -165,6 +171,17 @@ def nuclear_norm(self: Spectrum, *, gram: bool = False) -> Estimate:
 def frobenius_norm(self: Spectrum, *, gram: bool = False) -> Estimate:
     """Return the root of the sum of all squares, the Schatten norm for p = 2; see `schatten_norm`."""
     return schatten_norm(self, 2.0, gram=gram)
+
+
+def _in_units(f: Function, unit: float) -> Function:
+    """Return x -> f(x / unit)."""
+    return lambda x: f(x / unit)
+
+
+def _unit(spectrum: Spectrum, p: float) -> float:
+    """Return the power of two in whose units p-th powers of the eigenvalues stay far within float64; 1 if they do."""
+    exponent = int(np.frexp(np.max(np.abs(spectrum.nodes)))[1])
+    return 1.0 if abs(exponent * p) < _WITHIN else float(np.ldexp(1.0, int(np.clip(exponent, -1022, 1022))))
 
 
 def _magnitude(spectrum: Spectrum, p: float, *, definite: bool) -> Integrand:

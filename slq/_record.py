@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+# What older files lack.
+_LATER = "strangers"
+
 Vectors = Callable[[npt.NDArray[np.intp]], Iterable[npt.NDArray[Any]]]
 
 
@@ -31,7 +34,7 @@ class Record:
         What each step gave: alpha, beta, overlaps of all probes that were active.
     drifts : list of float
         Drift as it was known when the rows were fetched; shorter than `rows` where some were not fetched yet.
-    scale, asymmetry, rounding : float
+    scale, asymmetry, rounding, underflow : float
         As the first step found them.
     dropped : list of int
         The step after which the basis was given up, if it was.
@@ -48,13 +51,15 @@ class Record:
     scale: float = 1.0
     asymmetry: float = 0.0
     rounding: float = 0.0
+    underflow: float = 0.0
     dropped: list[int] = field(default_factory=list)
     state: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     stored: Vectors | None = None
 
     def restore(self, krylov: Any, active: npt.NDArray[np.intp]) -> None:
         """Bring a recurrence, begun from the same start vectors, to where the record ends; forget the vectors."""
-        if _form(krylov.state()) != _form(self.state):
+        wanted, found = _form(krylov.state()), _form(self.state)
+        if {name: form for name, form in wanted.items() if name in found or name != _LATER} != found:
             msg = "its vectors are not those of this run"
             raise ValueError(msg)
         krylov.restore(self.state, () if self.stored is None else self.stored(active))

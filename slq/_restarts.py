@@ -85,6 +85,10 @@ class Restarts:
         Columns multiplied so far.
     norm : float
         The largest product of a unit vector so far, an estimate of |A| from below.
+    unit : float
+        Relative rounding of products.
+    underflow : float
+        The same of products that are subnormal numbers, 0 for others.
     asymmetry : float
         Largest |u^T A v - v^T A u| among basis vectors that should be zero.
     left, made : int
@@ -124,8 +128,9 @@ class Restarts:
         self._scale = scale
         self._chunk, self._ahead, self._on_host = 1, 0, _arrays.host_view(self._rows) is not None
         self._pending: list[tuple[Array, Array]] = []
-        self._unit = max(_arrays.epsilon(dtype), _arrays.epsilon(operator.dtype))
+        self.unit = max(_arrays.epsilon(dtype), _arrays.epsilon(operator.dtype))
         self.products, self.norm, self.asymmetry = 0, 0.0, 0.0
+        self.underflow = 0.0
         self.left, self.made, self.version = 0, 0, 0
         self.after_step: Callable[[bool], object] | None = None
         self._first: tuple[Array, Array] | None = None
@@ -266,8 +271,8 @@ class Restarts:
         facts = {
             "locked": self._locked, "used": self.used - less, "width": width, "block": self._block, "size": self.size,
             "scale": self._scale, "chunk": self._chunk, "ahead": self._ahead + len(lost), "pending": whole,
-            "unit": self._unit, "products": self.products - less, "norm": self.norm, "asymmetry": self.asymmetry,
-            "left": self.left + len(lost), "made": self.made - len(lost), "version": self.version,
+            "unit": self.unit, "products": self.products - less, "norm": self.norm, "asymmetry": self.asymmetry,
+            "underflow": self.underflow, "left": self.left + len(lost), "made": self.made - len(lost), "version": self.version,
         }  # fmt: skip
         return arrays, facts, self._locked + self.used - less + width
 
@@ -280,9 +285,10 @@ class Restarts:
         arrays, facts = saved.arrays, saved.facts
         self._projected, self.tail = np.array(arrays["projected"]), arrays["tail"]
         self.used, self._width, self._scale = facts["used"], facts["width"], facts["scale"]
-        self._chunk, self._ahead, self._unit = facts["chunk"], facts["ahead"], facts["unit"]
+        self._chunk, self._ahead, self.unit = facts["chunk"], facts["ahead"], facts["unit"]
         self.products, self.norm, self.asymmetry = facts["products"], facts["norm"], facts["asymmetry"]
-        self.left, self.made, self.version = facts["left"], facts["made"], facts["version"]
+        self.underflow, self.left, self.made = facts["underflow"], facts["left"], facts["made"]
+        self.version = facts["version"]
         self._pending = [(arrays[f"pending{i}"], arrays[f"coupling{i}"]) for i in range(facts["pending"])]
         count = 0
         for count, row in enumerate(saved.rows, start=1):
@@ -297,10 +303,13 @@ class Restarts:
         """Multiply the newest block; what is left after projection becomes the next."""
         xp, first, last = self._xp, self._locked + self.used, self._locked + self.used + self._width
         images = image_rows(self._operator, self._rows[first:last, :])
-        unit = max(self._unit, _arrays.epsilon(images.dtype))
+        unit = max(self.unit, _arrays.epsilon(images.dtype))
         images = self._cast(images)
         if self._scale is None:
-            self._scale = _arrays.extreme_scale(float(xp.max(xp.abs(images))), self._dtype)
+            size, n = float(xp.max(xp.abs(images))), self._operator.n
+            self._scale = _arrays.extreme_scale(size, self._dtype)
+            self.underflow = _arrays.underflow(n, size, self._operator.dtype)
+            unit = max(unit, self.underflow)
         if self._scale != 1.0:
             images = images / self._scale
         if self._on_host and self._width == 1:
@@ -311,7 +320,7 @@ class Restarts:
         # Only now: what fails before has changed nothing.
         self._pending.append((coefficients, coupling))
         self._first = self._first or (coefficients, coupling)
-        self.products, self.used, self._unit = self.products + self._width, self.used + self._width, unit
+        self.products, self.used, self.unit = self.products + self._width, self.used + self._width, unit
 
     def _sweep_twice(self, images: Array, last: int) -> tuple[Array, Array, Array]:
         """Return orthonormal rows of what lies outside the basis, coefficients inside, and the coupling to the rows."""
@@ -376,7 +385,7 @@ class Restarts:
             size = float(np.linalg.norm(np.vstack([C, R])))
             self.norm = max(self.norm, size)
             left, sizes, right = np.linalg.svd(R)
-            noise = max(_BREAKDOWN_ROUNDINGS * self._unit, self._operator.noise)
+            noise = max(_BREAKDOWN_ROUNDINGS * self.unit, self._operator.noise)
             alive = int(np.sum(sizes > noise * min(self.norm, 2 * size)))
             if alive < width:
                 self.used = end

@@ -7,6 +7,8 @@ interpreted here beyond the tests that come free with the products: symmetry and
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,10 @@ from slq import _arrays, _probes
 from slq._arrays import Array, Floats
 from slq._basis import Storage
 from slq._deflation import project_out, projected, straightened
+from slq._kernels import Product
 from slq._krylov import unit_rows
 from slq._lanczos import LanczosRun, Reorth
-from slq._operators import Operator
+from slq._operators import Multiply, Operator
 from slq._probes import Kind
 from slq._record import Past, Record
 from slq._tridiagonal import Tridiagonal, concatenate
@@ -87,7 +90,7 @@ class Runs:
         self._records: list[Record] = []
         self._tests: list[tuple[float, float, int]] = []
         self._discarded: Tridiagonal | None = None
-        self.asymmetry = 0.0
+        self.asymmetry, self.underflow = 0.0, 0.0
         self.repeat_error = 0.0
         self.rounding, self.drift, self.coarseness = 0.0, 0.0, 0.0
 
@@ -166,6 +169,7 @@ class Runs:
         finally:
             if not self.deflating:  # what is left of P A P can be small beside its rounding
                 self.asymmetry = max(self.asymmetry, self._open.asymmetry or 0.0)
+                self.underflow = max(self.underflow, self._open.underflow)
             for name in ("rounding", "drift", "coarseness"):
                 setattr(self, name, max(getattr(self, name), getattr(self._open, name)))
 
@@ -278,11 +282,15 @@ class Runs:
         self.repeat_error = change or self.repeat_error
 
     def again(self, probes: int, alpha: float, beta: float) -> tuple[float, float, int]:
-        """Multiply the first probes once more; return asymmetry, change of the first's coefficients, and products."""
-        n = self._operator.n
-        again = LanczosRun(
-            self._operator, self.starts(range(self._begin, self._begin + probes)), reorth="none", owned=True
-        )
+        """Multiply the first probes, times -2, once more.
+
+        Returns asymmetry, the change of the first's coefficients, and products.
+        """
+        n, doubled = self._operator.n, replace(self._operator, product=partial(_doubled, self._operator.product))
+        # A stored matrix is linear, and has a fused step that takes its product apart.
+        operator = self._operator if isinstance(self._operator.product, Product) else doubled
+        starts = self.starts(range(self._begin, self._begin + probes))
+        again = LanczosRun(operator, starts, reorth="none", owned=True)
         again.advance(1)
         new = again.tridiagonal()
         change = np.hypot(new.alpha[0, 0] - alpha, new.beta[0, 0] - beta)
@@ -320,3 +328,8 @@ class Runs:
             # Signs can be orthogonal to an eigenvector; the edges are certified by one probe of the sphere.
             rows[indices.index(0)] = _probes.probe(n, seed=self._seed, index=0, kind="sphere", shards=shards)
         return rows if on_host else _arrays.from_host(rows, xp, dtype=dtype, device=self._operator.device)
+
+
+def _doubled(product: Multiply, X: Array) -> Array:
+    """Return a product from that of -2 X: the same to the bit, where a product is linear and does not overflow."""
+    return product(-2 * X) / -2

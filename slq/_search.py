@@ -19,8 +19,8 @@ from slq._pairs import Pairs
 Stage = Literal["search", "proof", "admission", "measurement", "end"]
 # Numbers and texts, which a file keeps as they are.
 _PLAIN = (
-    "stage", "spent", "drawn", "spaces", "norm", "asymmetry", "scale", "allowed", "joined", "count", "verified", "tied",
-    "status",
+    "stage", "spent", "drawn", "spaces", "norm", "asymmetry", "unit", "underflow", "scale", "allowed", "joined", "count",
+    "verified", "tied", "status",
 )  # fmt: skip
 
 
@@ -33,7 +33,7 @@ class Search:
         Converging to the wanted pairs, looking for missed ones, converging to one, measuring residuals, or done.
     spent, drawn, spaces : int
         Columns multiplied in Krylov spaces that were given up; random vectors drawn; Krylov spaces begun.
-    norm, asymmetry, scale : float
+    norm, asymmetry, unit, underflow, scale : float
         What products have told of the matrix.
     found : list of Pairs
         Converged ones, in units of `scale`.
@@ -56,7 +56,7 @@ class Search:
     def __init__(self) -> None:
         self.stage: Stage = "search"
         self.spent, self.drawn, self.spaces = 0, 0, 0
-        self.norm, self.asymmetry = 0.0, 0.0
+        self.norm, self.asymmetry, self.unit, self.underflow = 0.0, 0.0, 0.0, 0.0
         self.scale: float | None = None
         self.found: list[Pairs] = []
         self.near: Pairs | None = None

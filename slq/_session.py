@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from slq import _arrays, _past
+from slq import _arrays, _doubts, _past
 from slq._checkpoint import AnotherRun, Checkpoint, Interrupted
 from slq._choice import Choice
 from slq._dense import Diagonalised, diagonalise
@@ -42,8 +42,6 @@ _USUAL_STEPS = 40
 _WORTH_DEFLATING, _DEFLATION_SHARE = 4, 0.25
 # Rounding in products and recurrence moves eigenvalues by about this many roundings of |A|.
 _NOISE_ROUNDINGS = 8.0
-# Relative asymmetry or change of products beyond this power of a rounding is no rounding.
-_SUSPICIOUS = 0.5
 # Products that the test of repeatability takes at most.
 _TEST = 2
 # Up to this dimension LAPACK takes a second or two.
@@ -424,21 +422,19 @@ class Session:
         return asymmetry, change
 
     def _findings(self) -> tuple[str, ...]:
-        suspicious = max(_arrays.epsilon(self._dtype) ** _SUSPICIOUS, 4 * self.operator.noise)
+        suspicious = _doubts.suspicious(_arrays.epsilon(self._dtype), self.operator.noise, self.runs.rounding)
         asymmetry, change = self._tested
         found = []
-        if change > suspicious:
-            found.append(
-                f"the operator drifts: the same product came out {change:.1g} different (relative). "
-                "Common causes: another mini-batch at every product, dropout or augmentation left on, a matrix that "
-                "changes while it is used. The result mixes several matrices."
-            )
+        if self.runs.underflow > _doubts.suspicious(_arrays.epsilon(self._dtype), 0.0):
+            found.append(_doubts.subnormal(self.runs.underflow))
+        elif change > suspicious:
+            found.append(_doubts.drifting(change))
         elif asymmetry > suspicious:
-            found.append(
-                f"the operator is not symmetric: |A - A^T| / |A| is about {asymmetry:.1g}. slq sees "
-                "a symmetric matrix in it, and the result is neither its eigenvalues nor its singular values. "
+            advice = (
+                "slq sees a symmetric matrix in it, and the result is neither its eigenvalues nor its singular values. "
                 "Pass (A + A^T) / 2, or A^T A for singular values."
             )
+            found.append(_doubts.asymmetric(asymmetry, advice))
         return tuple(found)
 
     def _ahead(self) -> tuple[float, float]:

@@ -6,20 +6,15 @@ keeps Q and H, so that doubling costs only what is new.
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
-from slq import _arrays
+from slq import _arrays, _doubts
 from slq._arrays import Array, Floats
 from slq._blocks import Blocks
-from slq._errors import SlqWarning
 from slq._probes import Kind
 
 # A probe whose column of a sketch is a combination of the others' has a leverage below one; nearer is one.
 _ESSENTIAL = 1e-9
-# |H - H^T| above this share of |H| is no rounding.
-_ASYMMETRY = 0.5
 
 
 class Sketch:
@@ -90,7 +85,8 @@ class Sketch:
         S = lost_directions(self.R)
         gone = Q @ S.T
         samples = omega * gone * np.einsum("ij,ji->i", S, self.R) - gone * (Z @ S.T)
-        error = samples.std(axis=1, ddof=1) / np.sqrt(samples.shape[1])
+        k = samples.shape[1]
+        error = samples.std(axis=1, ddof=1) / np.sqrt(k) if k > 1 else np.zeros(n)  # one probe is all of n = 1
         return np.sum(Q * Z, axis=1) + samples.mean(axis=1), error
 
 
@@ -109,9 +105,6 @@ def lost_directions(R: Floats) -> Floats:
 def require_symmetric(H: Floats, epsilon: float) -> None:
     """Warn where a projection of A shows that A is not symmetric."""
     asymmetry = float(np.linalg.norm(H - H.T) / (np.linalg.norm(H) or 1.0))
-    if asymmetry > epsilon**_ASYMMETRY:
-        msg = (
-            f"the operator is not symmetric: |A - A^T| / |A| is about {asymmetry:.1g}. Pass (A + A^T) / 2, which has "
-            "the same trace."
-        )
-        warnings.warn(msg, SlqWarning, stacklevel=4)
+    if asymmetry > _doubts.suspicious(epsilon, 0.0):
+        advice = "Pass (A + A^T) / 2, which has the same trace."
+        _doubts.warn(_doubts.asymmetric(asymmetry, advice), above=2)

@@ -91,4 +91,5 @@ def lanczos(
     storage = Storage(basis, None if scratch is None else Path(scratch), steps)
     run = LanczosRun(operator, unit_rows(rows, xp, operator.shards), reorth=reorth, storage=storage, owned=True)
     run.advance(steps)
+    run.warn(above=1)
     return run.tridiagonal()

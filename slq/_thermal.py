@@ -7,13 +7,14 @@ their probes; see `_joint`. Units: Boltzmann's constant is 1, a temperature is a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
 from slq._answers import integral, joint, over, rules_of, sampling_of, transformed
 from slq._arrays import Floats
-from slq._estimates import Band, Estimate
+from slq._estimates import Band, ErrorParts, Estimate
 from slq._integrals import require_domain, trace_estimate
 from slq._integrands import KNOWN, exponential
 from slq._joint import Combination, joint_estimate
@@ -32,8 +33,9 @@ def estrada_index(self: Spectrum) -> Estimate:
 
 def log_sum_exp(self: Spectrum) -> Estimate:
     """Return log tr exp(A), for eigenvalues of any size."""
-    top = self.edges[1]
-    return transformed(integral(self, exponential(1.0, top)), lambda t: np.log(np.maximum(t, 0.0)) + top)
+    top, largest = self.edges[1], float(np.max(self.nodes[self.weights > 0]))
+    found = transformed(integral(self, exponential(1.0, top)), lambda t: np.log(np.maximum(t, 0.0)) + top)
+    return _within(found, largest - self.noise, largest, top + np.log(self.n))
 
 
 @overload
@@ -72,11 +74,12 @@ def free_energy(self: Spectrum, temperature: float | Floats | list[float], /) ->
     temperature : float or array_like
         T > 0, in the unit of the eigenvalues. An array gives a Band that holds at all temperatures at once.
     """
-    rules, ground = rules_of(self), self.edges[0]
+    rules, ground, smallest = rules_of(self), self.edges[0], float(np.min(self.nodes[self.weights > 0]))
 
     def ask(T: float, confidence: float) -> Estimate:
         partition = trace_estimate(rules, exponential(-1 / T, ground), sampling_of(self, confidence))
-        return transformed(partition, lambda z: ground - T * np.log(np.maximum(z, 0.0)))
+        found = transformed(partition, lambda z: ground - T * np.log(np.maximum(z, 0.0)))
+        return _within(found, ground - T * np.log(self.n), smallest, smallest + self.noise)
 
     return over(_positive(temperature), "temperature", self.confidence, ask)
 
@@ -139,9 +142,22 @@ def _variance_slopes(t: Floats) -> Floats:
     return np.asarray(np.array([2 * mean**2 - square, -2 * mean, 1.0]) / t[0])
 
 
+def _within(estimate: Estimate, low: float, middle: float, high: float) -> Estimate:
+    """Return an estimate cut off at bounds that hold whatever the probes saw: no sum is below its largest term."""
+    ends = zip((estimate.value, estimate.low, estimate.high), (middle, low, high), strict=True)
+    value, below, above = (float(np.clip(x if np.isfinite(x) else end, low, high)) for x, end in ends)
+    error = estimate.error
+    if not np.isfinite([error.sampling, error.quadrature, error.numeric]).all():
+        error = ErrorParts(0.0, max(above - value, value - below), 0.0)
+    return replace(estimate, value=value, low=below, high=above, error=error)
+
+
 def _positive(temperature: float | Floats | list[float]) -> Floats:
     values = np.asarray(temperature, dtype=np.float64)
     if not np.all(values > 0):
         msg = f"`temperature` must be positive, got {temperature!r}. It is in the unit of the eigenvalues."
+        raise ValueError(msg)
+    if np.any(values < np.finfo(np.float64).tiny):
+        msg = f"`temperature` is too small, got {temperature!r}: 1 / T overflows. Ask for the spectrum of c A at c T."
         raise ValueError(msg)
     return values
