@@ -112,7 +112,7 @@ def histogram(
     at[0] = np.nextafter(at[0], -np.inf)
     mass, earlier = np.diff(cdf(at)), np.diff(before(at))
     spread = float(np.sum(picture.shares**2)) * mass * (1 - mass)
-    sampling = ndtri((1 + picture.confidence) / 2) * unit * np.sqrt(2 / picture.size * np.maximum(spread, 0.0))
+    sampling = ndtri((1 + picture.confidence) / 2) * np.sqrt(2 / picture.size * np.maximum(spread, 0.0))
     bar = np.searchsorted(edges, coordinate.forward(x), side="right") - 1
     inside = (bar >= 0) & (bar < mass.size)
     bar = np.clip(bar, 0, mass.size - 1)

@@ -19,12 +19,12 @@ from slq._measure import Measure, ProbeMeasure, cell_widths
 
 # Kernel width as a share of the local spacing: a comb of Gaussians 0.75 spacings wide ripples by 2 exp(-2 pi^2 0.75^2),
 # 3e-5; and no wider than three residuals, the distance within which the eigenvalues are.
-# Curves over less than this have heights near the largest float64.
-_LEAST = 1e-290
 _SPACING_SHARE = 0.75
 _RESIDUALS = 3.0
 # A Gaussian is drawn as far as this many standard deviations: beyond is less than a hundredth of a per cent.
 _TAIL = 4.0
+# Curves over less than this have heights near the largest float64.
+_LEAST = 1e-290
 
 
 @dataclass(frozen=True, slots=True)
