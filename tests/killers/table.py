@@ -5,11 +5,15 @@ import warnings
 from pathlib import Path
 
 import slq
-from tests.killers.functions import Runs
+from tests.killers.functions import FUNCTIONS, Runs
+from tests.killers.inputs import INPUTS
 
-PAGE = Path(__file__).parent.parent.parent / "docs" / "killers.md"
-N = 40
-RIGHT, WARNED, REFUSED = "right", "warned", "refused"
+ROOT = Path(__file__).parent.parent.parent
+PAGE = ROOT / "docs" / "killers.md"
+PEERS = ROOT / "benchmarks" / "killers_peers.md"
+# Dimension in the tests, and in the long run.
+SMALL, LARGE = 25, 150
+RIGHT, WARNED, REFUSED = "·", "w", "e"
 SPOKEN = (ValueError, TypeError, slq.RunError)
 
 
@@ -17,38 +21,89 @@ class WrongCell(AssertionError):
     """A number that is wrong without a word, or a word that does not name the cause."""
 
 
-def verdict(function, input_, n=N, runs=None):
-    """Return "right", "warned" or "refused"; raise `WrongCell` where the cell is none of them."""
-    case = input_.make(n)
+def verdict(function, input_, n=SMALL, runs=None):
+    """Return whether a cell is right, warned of or refused; raise `WrongCell` where it is none of them."""
     words = "|".join(filter(None, (input_.words, function.words)))
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
-            if function.of_spectrum:
-                for run in runs or Runs(input_, n):
-                    case = input_.make(n)
-                    function.run(case, run)
-            else:
-                function.run(case)
+            for arguments in ((run,) for run in runs or Runs(input_, n)) if function.of_spectrum else ((),):
+                function.run(input_.make(n), *arguments)
         except SPOKEN as error:
             found, message = REFUSED, str(error)
         except AssertionError as error:
             found, message = WARNED if told else None, str(error)
         else:
             found, message = WARNED if told else RIGHT, ""
-    for warning in told:
-        if found is REFUSED and issubclass(warning.category, RuntimeWarning):
-            continue  # NumPy's, of the product that is refused
-        if not issubclass(warning.category, slq.SlqWarning):
-            msg = f"a {warning.category.__name__} from inside: {warning.message} ({warning.filename}:{warning.lineno})"
-            raise WrongCell(msg)
-        message = str(warning.message)
-        if not (words and re.search(words, message)):
-            msg = f"the warning does not name the cause: {message}"
-            raise WrongCell(msg)
     if found is None:
         raise WrongCell(message)
-    if found is REFUSED and not (words and re.search(words, message)):
-        msg = f"the error does not name the cause: {message}"
-        raise WrongCell(msg)
+    if found is REFUSED:
+        require_cause("error", message, words)
+    for warning in told:
+        if issubclass(warning.category, slq.SlqWarning):
+            require_cause("warning", str(warning.message), words)
+        elif found is not REFUSED:  # what NumPy says of a product that is refused is no matter
+            msg = f"a {warning.category.__name__} from inside: {warning.message} ({warning.filename}:{warning.lineno})"
+            raise WrongCell(msg)
     return found
+
+
+def require_cause(kind, message, words):
+    """Raise unless a message says one of the words."""
+    if not (words and re.search(words, message)):
+        msg = f"the {kind} does not name the cause ({words or 'there is none'}): {message}"
+        raise WrongCell(msg)
+
+
+def row(input_, n=SMALL, *, thorough=False):
+    """Return the verdicts of all functions on one input, and what is wrong."""
+    runs, found, wrong = Runs(input_, n, thorough=thorough), [], []
+    for function in FUNCTIONS:
+        try:
+            found.append(verdict(function, input_, n, runs))
+        except WrongCell as error:
+            found.append("X")
+            wrong.append(f"{function.name} on {input_.name}: {error}")
+    return "".join(found), wrong
+
+
+def at_length():
+    """Judge all cells at a larger size and on more runs; return rows of (input, cells, right, warned, refused, wrong).
+
+    For the long run of the tests.
+    """
+    rows = []
+    for input_ in INPUTS:
+        found, wrong = row(input_, LARGE, thorough=True)
+        counts = [found.count(mark) for mark in (RIGHT, WARNED, REFUSED)]
+        rows.append((input_.phrase, len(found), *counts, wrong))
+    return rows
+
+
+def page():
+    """Return the page of the docs."""
+    methods = [f for f in FUNCTIONS if f.of_spectrum]
+    others = [f for f in FUNCTIONS if not f.of_spectrum]
+    lines = [
+        "# Inputs that hurt",
+        "",
+        "Written by `python -m tests.killers`; do not edit. Every function that takes an operator, on every input below,",
+        "beside dense linear algebra. A number counts as right (`·`) where the truth lies in the interval that it",
+        "states, at 99.9 %. Else there must be a warning (`w`) or an error (`e`) that names the cause. No cell is",
+        "neither: the tests fail where a number is wrong without a word, and where there is a word without a cause.",
+        "",
+        f"Matrices have {SMALL} rows unless the row says otherwise; methods of `Spectrum` are asked of runs with and",
+        "without re-orthogonalisation. The letters stand for the functions in the order in which they are listed",
+        "below the table.",
+        "",
+        "| input | methods of `Spectrum` | functions |",
+        "| --- | --- | --- |",
+    ]
+    for input_ in INPUTS:
+        found, wrong = row(input_)
+        if wrong:
+            raise WrongCell("\n".join(wrong))
+        lines.append(f"| {input_.phrase} | `{found[: len(methods)]}` | `{found[len(methods) :]}` |")
+    lines += ["", f"Methods: {', '.join(f.phrase for f in methods)}.", ""]
+    lines += [f"Functions: {', '.join(f.phrase for f in others)}.", "", PEERS.read_text(encoding="utf-8").rstrip()]
+    return "\n".join(lines) + "\n"
