@@ -87,8 +87,8 @@ def page():
     lines = [
         "# Inputs that hurt",
         "",
-        "Written by `python -m tests.killers`; do not edit. Every function that takes an operator, on every input below,",
-        "beside dense linear algebra. A number counts as right (`·`) where the truth lies in the interval that it",
+        "Written by `python -m tests.killers`; do not edit. Every function that takes an operator, on every input",
+        "below, beside dense linear algebra. A number counts as right (`·`) where the truth lies in the interval that it",
         "states, at 99.9 %. Else there must be a warning (`w`) or an error (`e`) that names the cause. No cell is",
         "neither: the tests fail where a number is wrong without a word, and where there is a word without a cause.",
         "",
