@@ -116,6 +116,11 @@ def apply(
     RunError
         If a product fails, or two passes differ.
 
+    Warns
+    -----
+    SlqWarning
+        If products contradict each other: A is not symmetric or not linear, or drifts.
+
     Notes
     -----
     The error is an estimate: twice the change of the result over the last quarter of the steps, and rounding. It can be

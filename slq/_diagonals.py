@@ -72,6 +72,12 @@ def diagonal(
     ValueError
         If an argument is out of range, or f is certainly undefined on the spectrum.
 
+    Warns
+    -----
+    SlqWarning
+        If the operator is measurably asymmetric or nonlinear, or products do not repeat; without `indices` one more
+        column tells.
+
     References
     ----------
     Bekas, Kokiopoulou & Saad 2007, doi:10.1016/j.apnum.2007.01.003.
@@ -136,6 +142,11 @@ def xdiag(A: Any, /, *, products: int, rng: Seed = None, confidence: float = 0.9
     ------
     ValueError
         If `products` is below 4.
+
+    Warns
+    -----
+    SlqWarning
+        If the operator is measurably asymmetric or nonlinear, or products do not repeat: one more column tells.
 
     References
     ----------

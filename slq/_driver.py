@@ -65,8 +65,8 @@ def spectrum(
 
     Random unit vectors are taken through Lanczos in lock-step; the small tridiagonal matrices give quadrature rules
     that stand for the distribution of eigenvalues. Costs `probes * steps` products, plus one to three that test
-    symmetry and repeatability, and memory for `batch * steps` vectors with full re-orthogonalisation, for about six
-    per probe without.
+    symmetry, linearity and repeatability, and memory for `batch * steps` vectors with full re-orthogonalisation, for
+    about six per probe without.
 
     Parameters
     ----------
@@ -131,12 +131,13 @@ def spectrum(
     BlockingIOError
         If another run has `checkpoint` open.
     RunError
-        If a product is not finite, of the wrong shape or raises, or `callback` raises; `.partial` holds what was done.
+        If a product is not finite, of the wrong shape, raises or writes into its argument, or `callback` raises;
+        `.partial` holds what was done.
 
     Warns
     -----
     SlqWarning
-        If the operator is measurably asymmetric or its products do not repeat.
+        If the operator is measurably asymmetric or nonlinear, its products do not repeat or are subnormal numbers.
 
     References
     ----------

@@ -125,7 +125,7 @@ def eigsh(
     Warns
     -----
     SlqWarning
-        If the operator is measurably asymmetric or its products do not repeat.
+        If the operator is measurably asymmetric or nonlinear, its products do not repeat or are subnormal numbers.
 
     Notes
     -----

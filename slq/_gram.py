@@ -50,7 +50,7 @@ def gram(A: Any, /, *, like: Array | None = None) -> Operator:
     TypeError
         If `A` has no product, or none with its transpose.
     ValueError
-        If `A` is not two-dimensional or is empty.
+        If `A` is not two-dimensional or is empty, or squares of its entries leave the range of its dtype.
 
     References
     ----------

@@ -72,6 +72,11 @@ def krylov_aware_trace(
     ValueError
         If an argument is out of range, or f is certainly undefined on the spectrum.
 
+    Warns
+    -----
+    SlqWarning
+        If the operator is measurably asymmetric or nonlinear, or products do not repeat: one more column tells.
+
     References
     ----------
     Chen & Hallman 2023, arXiv:2205.01736, algorithm 3.1.

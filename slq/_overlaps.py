@@ -183,6 +183,11 @@ def alignment(A: Any, B: Any, /, *, probes: int = 16, rng: Seed = None, confiden
     ValueError
         If sizes differ or there are fewer than two probes.
 
+    Warns
+    -----
+    SlqWarning
+        If a matrix drifts or is not linear: one more product of each tells.
+
     References
     ----------
     Thomas et al. 2020, On the interplay between noise and curvature, arXiv:1906.07774, compare the two matrices by

@@ -61,6 +61,12 @@ def lanczos(
     RunError
         If a product has the wrong shape or is not finite.
 
+    Warns
+    -----
+    SlqWarning
+        If products contradict each other: A is not symmetric or not linear, or drifts. The coefficients tell, of two
+        steps or more.
+
     References
     ----------
     Golub & Van Loan 2013, Matrix Computations, 4th ed., section 10.1.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def estrada_index(self: Spectrum) -> Estimate:
     """Return tr exp(A), of an adjacency matrix the weighted number of closed walks.
 
-    Overflows where the largest eigenvalue exceeds 709; `log_sum_exp` does not.
+    Overflows where the largest eigenvalue exceeds 709, which is an error; `log_sum_exp` does not.
     """
     return integral(self, KNOWN["exp"])
 

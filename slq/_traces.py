@@ -64,7 +64,12 @@ def hutchinson(
     ValueError, TypeError
         If an argument is out of range.
     RunError
-        If a product has the wrong shape or is not finite.
+        If a product has the wrong shape or is not finite, or writes into its argument.
+
+    Warns
+    -----
+    SlqWarning
+        If the operator is measurably asymmetric or nonlinear, or products do not repeat: one more column tells.
 
     References
     ----------
@@ -117,7 +122,12 @@ def hutchpp(A: Any, /, *, products: int | None = None, rng: Seed = None, **effor
     ValueError, TypeError
         If an argument is out of range.
     RunError
-        If a product has the wrong shape or is not finite.
+        If a product has the wrong shape or is not finite, or writes into its argument.
+
+    Warns
+    -----
+    SlqWarning
+        If the operator is measurably asymmetric or nonlinear, or products do not repeat: one more column tells.
 
     References
     ----------
@@ -173,7 +183,12 @@ def xtrace(A: Any, /, *, products: int | None = None, rng: Seed = None, **effort
     ValueError, TypeError
         If an argument is out of range.
     RunError
-        If a product has the wrong shape or is not finite.
+        If a product has the wrong shape or is not finite, or writes into its argument.
+
+    Warns
+    -----
+    SlqWarning
+        If the operator is measurably asymmetric or nonlinear, or products do not repeat: one more column tells.
 
     References
     ----------
@@ -223,7 +238,12 @@ def xnystrace(A: Any, /, *, products: int | None = None, rng: Seed = None, **eff
     ValueError, TypeError
         If an argument is out of range, or A certainly has a negative eigenvalue.
     RunError
-        If a product has the wrong shape or is not finite.
+        If a product has the wrong shape or is not finite, or writes into its argument.
+
+    Warns
+    -----
+    SlqWarning
+        If the operator is measurably asymmetric or nonlinear, or products do not repeat: one more column tells.
 
     References
     ----------
