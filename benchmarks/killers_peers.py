@@ -18,14 +18,18 @@ import slq
 from tests.killers.inputs import INPUTS
 
 OUT = Path(__file__).parent / "killers_peers.md"
-N, SECONDS, SEED = 25, 60, 0
+N, SECONDS, SEED = 25, 120, 0
 PARTS = 0.1
+
+
+class NoMatrix(Exception):
+    """The input is no matrix, and the library takes nothing else."""
 
 
 def matrix_of(case):
     """Return what takes only matrices a matrix; what is an operator is refused here, not by the library."""
     if not isinstance(case.A, np.ndarray):
-        raise LookupError
+        raise NoMatrix
     return case.A
 
 
@@ -83,7 +87,7 @@ def largest(case):
 def logdet(case):
     values = case.values
     logs = np.log(values) if values[0] > 0 else np.array([np.nan])
-    return logs.sum(), np.abs(logs).sum(), PARTS
+    return logs.sum(), np.abs(logs).sum() + case.n, PARTS
 
 
 def trace(case):
@@ -99,45 +103,54 @@ PEERS = {
 }
 
 
-def judge(ask, truth_of, input_, pipe):
-    """Send the verdict on one library and one input."""
-    warnings.simplefilter("always")
+def judge(ask, truth_of, input_):
+    """Return the verdict on one library and one input."""
     case = input_.make(N)
     with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         try:
             value, error = ask(case)
-        except LookupError:
-            pipe.send("–")
-            return
+        except NoMatrix:
+            return "–"
         except Exception as caught:
-            pipe.send(f"error ({type(caught).__name__})")
-            return
-    spoken = " (warns)" if told else ""
+            return f"error ({type(caught).__name__})"
+    words = " (warns)" if told else ", no word"
+    if not np.isfinite(value):
+        return "NaN or infinite"
     try:
         truth, size, share = truth_of(input_.make(N))
     except AssertionError:  # there is no truth: only words would do
-        pipe.send("warned" if told else "**wrong**, no word")
-        return
+        return "**wrong**" + words
     within = max(share * size if error is None else 3 * error, 1e-9 * size)
     right = np.isfinite(truth) and abs(value - truth) <= within
-    if np.isnan(truth) or not np.isfinite(value):
-        pipe.send("NaN or infinite" + spoken if not np.isfinite(value) else "**wrong**" + (spoken or ", no word"))
-        return
-    pipe.send("right" + spoken if right else "**wrong**" + (spoken or ", no word"))
+    return "right" if right else "**wrong**" + words
 
 
-def cell(ask, truth_of, input_):
-    """Return the verdict, from a process that may crash or hang."""
-    here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("fork").Process(target=judge, args=(ask, truth_of, input_, there))
-    process.start()
-    told = here.recv() if here.poll(SECONDS) else None
-    process.join(1)
-    if process.is_alive():
+def work(ask, truth_of, first, pipe):
+    """Send the verdicts on all inputs from a number on."""
+    for input_ in INPUTS[first:]:
+        pipe.send(judge(ask, truth_of, input_))
+
+
+def column(ask, truth_of):
+    """Return the verdicts on all inputs, from processes that may crash or hang."""
+    found = []
+    while len(found) < len(INPUTS):
+        here, there = multiprocessing.Pipe(duplex=False)
+        process = multiprocessing.get_context("fork").Process(target=work, args=(ask, truth_of, len(found), there))
+        process.start()
+        there.close()
+        try:
+            while len(found) < len(INPUTS) and here.poll(SECONDS):
+                found.append(here.recv())
+            if len(found) < len(INPUTS):
+                found.append("hangs")
+        except EOFError:
+            process.join()
+            found.append(f"crashes ({process.exitcode})")
         process.kill()
         process.join()
-        return told or "hangs"
-    return told or f"crashes ({process.exitcode})"
+    return found
 
 
 def main():
@@ -153,15 +166,15 @@ def main():
         "| input | " + " | ".join(PEERS) + " |",
         "| --- |" + " --- |" * len(PEERS),
     ]
-    counts = dict.fromkeys(PEERS, 0)
-    for input_ in INPUTS:
-        cells = [cell(ask, truth_of, input_) for ask, truth_of, _ in PEERS.values()]
-        for name, found in zip(PEERS, cells, strict=True):
-            counts[name] += found.endswith("no word")
-        lines.append(f"| {input_.phrase} | " + " | ".join(cells) + " |")
-        sys.stdout.write(lines[-1] + "\n")
+    columns = []
+    for name, (ask, truth_of, _) in PEERS.items():
+        columns.append(column(ask, truth_of))
+        sys.stdout.write(f"{name}: {columns[-1]}\n")
         sys.stdout.flush()
-    lines += [f"| wrong without a word | {' | '.join(str(count) for count in counts.values())} |"]
+    for input_, *cells in zip(INPUTS, *columns, strict=True):
+        lines.append(f"| {input_.phrase} | " + " | ".join(cells) + " |")
+    counts = [str(sum(found.endswith("no word") for found in cells)) for cells in columns]
+    lines.append(f"| wrong without a word | {' | '.join(counts)} |")
     OUT.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -44,7 +44,7 @@ def hutchinson(
     A : operator
         Anything that `slq.as_operator` takes.
     products : int, optional
-        Columns to multiply, one per sample. By default doubled until `rtol`.
+        Columns to multiply, one per sample, and one more for the test. By default doubled until `rtol`.
     rtol : float, default 0.01
         Half-width of the interval to reach, relative to the value.
     rng : int, numpy.random.Generator or None
@@ -69,7 +69,7 @@ def hutchinson(
     Warns
     -----
     SlqWarning
-        If the operator is measurably asymmetric or nonlinear, or products do not repeat: one more column tells.
+        If the operator is measurably asymmetric or nonlinear, or products do not repeat: the one for the test tells.
 
     References
     ----------
@@ -106,7 +106,7 @@ def hutchpp(A: Any, /, *, products: int | None = None, rng: Seed = None, **effor
     A : operator
         Anything that `slq.as_operator` takes.
     products : int, optional
-        Columns to multiply, at least 6. By default doubled until `rtol`.
+        Columns to multiply, at least 6, and one more for the test. By default doubled until `rtol`.
     rng : int, numpy.random.Generator or None
         Seed.
     **effort
@@ -127,7 +127,7 @@ def hutchpp(A: Any, /, *, products: int | None = None, rng: Seed = None, **effor
     Warns
     -----
     SlqWarning
-        If the operator is measurably asymmetric or nonlinear, or products do not repeat: one more column tells.
+        If the operator is measurably asymmetric or nonlinear, or products do not repeat: the one for the test tells.
 
     References
     ----------
@@ -167,7 +167,7 @@ def xtrace(A: Any, /, *, products: int | None = None, rng: Seed = None, **effort
     A : operator
         Anything that `slq.as_operator` takes.
     products : int, optional
-        Columns to multiply, at least 4. By default doubled until `rtol`.
+        Columns to multiply, at least 4, and one more for the test. By default doubled until `rtol`.
     rng : int, numpy.random.Generator or None
         Seed.
     **effort
@@ -188,7 +188,7 @@ def xtrace(A: Any, /, *, products: int | None = None, rng: Seed = None, **effort
     Warns
     -----
     SlqWarning
-        If the operator is measurably asymmetric or nonlinear, or products do not repeat: one more column tells.
+        If the operator is measurably asymmetric or nonlinear, or products do not repeat: the one for the test tells.
 
     References
     ----------
@@ -222,7 +222,7 @@ def xnystrace(A: Any, /, *, products: int | None = None, rng: Seed = None, **eff
     A : operator
         Anything that `slq.as_operator` takes, positive semidefinite.
     products : int, optional
-        Columns to multiply, at least 2. By default doubled until `rtol`.
+        Columns to multiply, at least 2, and one more for the test. By default doubled until `rtol`.
     rng : int, numpy.random.Generator or None
         Seed.
     **effort
@@ -243,7 +243,7 @@ def xnystrace(A: Any, /, *, products: int | None = None, rng: Seed = None, **eff
     Warns
     -----
     SlqWarning
-        If the operator is measurably asymmetric or nonlinear, or products do not repeat: one more column tells.
+        If the operator is measurably asymmetric or nonlinear, or products do not repeat: the one for the test tells.
 
     References
     ----------
