@@ -53,6 +53,7 @@ class Krylov:
         "_beta",
         "_coarse",
         "_drift",
+        "_ended",
         "_previous",
         "_references",
         "_scale",
@@ -84,6 +85,7 @@ class Krylov:
         self._beta = xp.zeros((start.shape[0],), dtype=start.dtype, device=device)
         self._drift = xp.zeros((start.shape[0],), dtype=start.dtype, device=device)
         self._strangers = xp.zeros((start.shape[0],), dtype=start.dtype, device=device)
+        self._ended = xp.zeros((start.shape[0],), dtype=xp.bool, device=device)
 
     @property
     def orthogonal(self) -> bool:
@@ -158,8 +160,12 @@ class Krylov:
                 w = w - back[:, None] * older - own[:, None] * q
                 alpha = alpha + _arrays.cast(own, alpha.dtype, xp)
                 taken = back * back + (0.0 if removed is None else removed)
-                if sweep == 0:
-                    self._strangers = xp.where(taken > self._strangers, taken, self._strangers)
+                if sweep == 0 and self._steps > 0:
+                    # Beyond an invariant space vectors are rounding, and what they couple to tells nothing of A.
+                    size = self._beta + xp.abs(_arrays.cast(alpha, dtype, xp))
+                    self._ended = self._ended | ~(self._beta > _arrays.epsilon(dtype) ** 0.5 * size)
+                    more = (taken > self._strangers) & ~self._ended
+                    self._strangers = xp.where(more, taken, self._strangers)
                 if self._coarse:
                     self._drift = self._drift + taken
             if self._steps > 0:
@@ -181,7 +187,9 @@ class Krylov:
         self.current, self._previous, self._beta = (
             pick(x, which, self._xp) for x in (self.current, self._previous, self._beta)
         )
-        self._drift, self._strangers = (pick(x, which, self._xp) for x in (self._drift, self._strangers))
+        self._drift, self._strangers, self._ended = (
+            pick(x, which, self._xp) for x in (self._drift, self._strangers, self._ended)
+        )
         if self._basis is not None:
             self._basis.keep(which)
 
