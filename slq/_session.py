@@ -289,6 +289,9 @@ class Session:
 
     def _diagonalise(self) -> None:
         self._exact = diagonalise(self.operator, self.choice.batch, self._seed)
+        n = self.operator.n
+        size = float(np.max(np.abs(self._exact.tridiagonal.alpha))) / np.sqrt(n)  # of products of unit vectors
+        self.runs.underflow = max(self.runs.underflow, _arrays.underflow(n, size, self.operator.dtype))
 
     def resolving_is_cheaper(self, probes: float) -> bool:
         """Whether taking the open probes to n steps, where all is known, costs less than running so many in all."""
