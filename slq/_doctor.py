@@ -243,7 +243,7 @@ class _Patient:
         return Finding(name, off <= limit, f"relative difference {off:.1e}", "" if off <= limit else advice)
 
     def _ratio(self, difference: Floats, whole: Floats) -> float:
-        """Return the norm of a difference relative to what it is one of, of numbers of any size; to 1 where it is zero."""
+        """Return the ratio of two norms, of numbers of any size; the second counts as 1 where it is zero."""
         unit = self._size(whole) or 1.0
         change, size = self._shards.total(np.sum((difference / unit) ** 2), np.sum((whole / unit) ** 2))
         return float(np.sqrt(change / (size or 1.0)))

@@ -272,7 +272,8 @@ class Restarts:
             "locked": self._locked, "used": self.used - less, "width": width, "block": self._block, "size": self.size,
             "scale": self._scale, "chunk": self._chunk, "ahead": self._ahead + len(lost), "pending": whole,
             "unit": self.unit, "products": self.products - less, "norm": self.norm, "asymmetry": self.asymmetry,
-            "underflow": self.underflow, "left": self.left + len(lost), "made": self.made - len(lost), "version": self.version,
+            "underflow": self.underflow, "left": self.left + len(lost), "made": self.made - len(lost),
+            "version": self.version,
         }  # fmt: skip
         return arrays, facts, self._locked + self.used - less + width
 
