@@ -13,6 +13,7 @@ import scipy.sparse as sp
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NEEDS = {
+    "distributed_hessian.py": ("torch", "sklearn"),
     "gaussian_process.py": ("torch",),
     "imagenet_resnet.py": ("torch",),
     "plot_batch_normalization.py": ("torch", "mlxtend"),
@@ -32,13 +33,13 @@ SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 pytest.importorskip("matplotlib")
 
 
-def run(name, *arguments, cwd):
+def run(name, *arguments, cwd, launcher=()):
     """Run an example in a process of its own; a failure shows its traceback."""
     for module in NEEDS[name]:
         if find_spec(module) is None:
             pytest.skip(f"{module} is not installed")
     done = subprocess.run(
-        [sys.executable, EXAMPLES / name, *map(str, arguments)],
+        [sys.executable, *map(str, launcher), EXAMPLES / name, *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=cwd,
@@ -107,6 +108,16 @@ def test_the_layers_of_the_digits_network_share_their_passes(tmp_path):
     assert "in 13 passes" in out  # 12 steps, and the test of repeatability
     shares = [float(share) for share in re.findall(r"([\d.]+)% of the trace", out)]
     assert sum(shares) == pytest.approx(100, abs=1)
+
+
+@pytest.mark.slow
+def test_the_table_of_a_distributed_run_does_not_depend_on_the_number_of_ranks(tmp_path):
+    small = ("--samples", 200, "--epochs", 2, "--probes", 1, "--steps", 8)
+    out = run("distributed_hessian.py", *small, cwd=tmp_path)
+
+    assert re.search(r"3818 parameters, 200 samples, loss [\d.]+", out)
+    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", 2, "--rdzv-backend", "c10d", "--rdzv-endpoint")
+    assert run("distributed_hessian.py", *small, cwd=tmp_path, launcher=(*launcher, "localhost:0")) == out
 
 
 def test_a_residual_network_stays_within_the_plan(tmp_path):

@@ -1,5 +1,6 @@
 """PyTorch for slq: curvature matrices of neural networks, and torch tensors as matrices."""
 
+from slq_torch import distributed
 from slq_torch._adapter import as_operator
 from slq_torch._callbacks import HuggingFaceCallback, KerasCallback, LightningCallback
 from slq_torch._classes import ClassDecomposition, class_decomposition
@@ -32,6 +33,7 @@ __all__ = [
     "TraceValue",
     "as_operator",
     "class_decomposition",
+    "distributed",
     "fisher",
     "ggn",
     "gradient_covariance",

@@ -13,7 +13,6 @@ from typing import Any, Literal, final
 import array_api_compat.torch as torch_namespace
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor, Shard
 from torch.nn import Module
 
 from slq._algebra import Linear
@@ -180,7 +179,7 @@ class ParameterShardedOperator(Linear):
             self._weight, total = self._ranks.seen(weights, losses).sum(dim=0).tolist()
             self._loss = total / self._weight
         grads = [t.new_zeros(t.shape) if t.grad is None else t.grad for t in tensors]
-        return _flat([g.to_local() for g in grads if isinstance(g, DTensor)]) * (self._ranks.size / self._weight)
+        return _flat([g.to_local() for g in grads]) * (self._ranks.size / self._weight)
 
     def _backward(self, call: Call, factor: float) -> tuple[float, float]:
         """Add a batch's summed loss to the gradients; return its count and its mean loss."""
@@ -197,25 +196,27 @@ class ParameterShardedOperator(Linear):
         return weight, float(value.detach()) / (weight if summed else 1.0)
 
 
-def _sharded(params: Parameters) -> list[DTensor]:
-    return [tensor for tensor in params.tensors if isinstance(tensor, DTensor)]
+def _sharded(params: Parameters) -> list[Any]:
+    return list(params.tensors)  # all of them are, by `_rows`
 
 
 def _rows(params: Parameters, ranks: Ranks) -> tuple[range, ...]:
     """Return the numbers of the rows that are here, one range for each parameter."""
     parts, start = [], 0
     for name, tensor in zip(params.names, params.tensors, strict=True):
-        if not isinstance(tensor, DTensor) or tensor.placements != (Shard(0),):
-            layout = tensor.placements if isinstance(tensor, DTensor) else "a plain tensor"
+        placements = getattr(tensor, "placements", ("a plain tensor",))
+        if len(placements) != 1 or not getattr(placements[0], "is_shard", bool)(0):
+            layout = ", ".join(map(str, placements))
             msg = (
                 f"Parameter {name!r} is {layout}; this split takes models whose parameters are all cut along their "
                 "first dimension over one mesh, as torch.distributed.fsdp.fully_shard(model) does."
             )
             raise ValueError(msg)
+        local: Any = tensor
         length, width = tensor.shape[0], tensor.shape[1:].numel()
         piece = -(-length // ranks.size)
         first, last = (start + width * min(r * piece, length) for r in (ranks.rank, ranks.rank + 1))
-        if last - first != tensor.to_local().numel():
+        if last - first != local.to_local().numel():
             msg = f"Parameter {name!r} is cut in another way over the ranks than `group` has. Pass the mesh's group."
             raise ValueError(msg)
         parts.append(range(first, last))
@@ -236,4 +237,4 @@ def _put(pieces: list[Tensor], vector: Tensor) -> None:
 
 def is_sharded(model: Any) -> bool:
     """Whether any parameter of a model is a shard."""
-    return isinstance(model, Module) and any(isinstance(p, DTensor) for p in model.parameters())
+    return isinstance(model, Module) and any(hasattr(p, "placements") for p in model.parameters())

@@ -11,7 +11,7 @@ import pytest
 
 import slq
 
-PUBLIC_MODULES = ["slq", "slq.gallery", "slq.plot", "slq_cupy", "slq_jax", "slq_torch"]
+PUBLIC_MODULES = ["slq", "slq.gallery", "slq.plot", "slq_cupy", "slq_jax", "slq_torch", "slq_torch.distributed"]
 
 
 def module(name: str) -> ModuleType:
