@@ -20,7 +20,7 @@ from slq._eigenpairs import Eigenpairs
 from slq._ends import Which
 from slq._hunt import Callback, Hunt, Resumed
 from slq._opening import dtype_of_vectors
-from slq._operators import Operator, as_operator
+from slq._operators import Operator, as_whole
 from slq._probes import Seed
 
 # Vectors of the basis by default: beyond, on the gallery, products hardly become fewer.
@@ -150,7 +150,7 @@ def eigsh(
     >>> pairs.verified
     True
     """
-    operator = as_operator(A)
+    operator = as_whole(A)
     _validate(k, which, tol, block, confidence, max_products, memory)
     vectors = dtype_of_vectors(operator, dtype)
     if _arrays.is_complex(operator.dtype):
