@@ -19,8 +19,8 @@ from slq._pairs import Pairs
 Stage = Literal["search", "proof", "admission", "measurement", "end"]
 # Numbers and texts, which a file keeps as they are.
 _PLAIN = (
-    "stage", "spent", "drawn", "spaces", "norm", "asymmetry", "unit", "underflow", "scale", "allowed", "joined", "count",
-    "verified", "tied", "status",
+    "stage", "spent", "drawn", "spaces", "norm", "asymmetry", "unit", "underflow", "scale", "allowed", "joined",
+    "count", "verified", "tied", "status",
 )  # fmt: skip
 
 
