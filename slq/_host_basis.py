@@ -16,7 +16,7 @@ import numpy.typing as npt
 from slq import _scratch
 from slq._arrays import Floats
 from slq._basis import Storage, factor_of
-from slq._shards import Shards
+from slq._shards import Shards, whole
 from slq._sweeps import Rows, Sweeps
 
 _BLOCK = 32
@@ -31,8 +31,8 @@ class HostBasis:
         Precision of the stored copies, and the folder of their files if they do not stay in memory.
     sweeps : Sweeps
         How to pass over them.
-    shards : Shards
-        Which rows of vectors are here.
+    shards : Shards, optional
+        Which rows of vectors are here, where not all are.
 
     Attributes
     ----------
@@ -42,11 +42,10 @@ class HostBasis:
         Time that they took.
     """
 
-    __slots__ = ("_blocks", "_factor", "_shards", "_storage", "_sweeps", "_used", "bytes_read", "seconds")
+    __slots__ = ("_blocks", "_shards", "_storage", "_sweeps", "_used", "bytes_read", "seconds")
 
-    def __init__(self, storage: Storage, sweeps: Sweeps, shards: Shards) -> None:
+    def __init__(self, storage: Storage, sweeps: Sweeps, shards: Shards | None = None) -> None:
         self._storage, self._sweeps, self._shards = storage, sweeps, shards
-        self._factor = factor_of(storage.precision, shards.n)
         self._blocks: list[Rows] = []
         self._used = 0
         self.bytes_read, self.seconds = 0, 0.0
@@ -58,7 +57,7 @@ class HostBasis:
     def append(self, rows: Rows) -> None:
         """Store one more vector per probe: `rows` of shape (probes, n)."""
         target = self._next(rows, self._storage.name(rows.dtype))
-        np.multiply(rows, rows.dtype.type(self._factor), out=target, casting="same_kind")
+        np.multiply(rows, rows.dtype.type(self._factor(rows.shape[1])), out=target, casting="same_kind")
 
     def stored(self, first: int) -> Iterator[Rows]:
         """Give the vectors from number `first` on as they are kept, each of shape (probes, n)."""
@@ -78,12 +77,12 @@ class HostBasis:
         """
         if not self._blocks:
             return None
-        began, blocks, scale = perf_counter(), self._filled(), self._factor**-2
+        began, blocks, scale = perf_counter(), self._filled(), self._factor(rows.shape[1]) ** -2
         found = []
         for block, following in zip(blocks, [*blocks[1:], blocks[0]], strict=True):
             _scratch.fetch(following)
             found.append(self._sweeps.dots(block, rows) * scale)
-        summed = self._shards.reduce(np.concatenate(found, axis=1))
+        summed = (self._shards or whole(rows.shape[1])).reduce(np.concatenate(found, axis=1))
         coefficients = np.split(summed, np.cumsum([part.shape[1] for part in found])[:-1], axis=1)
         for block, following, factors in zip(blocks, [*blocks[1:], blocks[0]], coefficients, strict=True):
             _scratch.fetch(following)
@@ -97,8 +96,8 @@ class HostBasis:
         total: Rows | None = None
         start = 0
         for block in self._filled():
-            stop = start + block.shape[1]
-            factors = (coefficients[:, start:stop] / self._factor).astype(dtype)
+            stop, n = start + block.shape[1], block.shape[2]
+            factors = (coefficients[:, start:stop] / self._factor(n)).astype(dtype)
             part = factors @ block[position].astype(dtype, copy=False)
             total, start = part if total is None else total + part, stop
         return total
@@ -124,6 +123,9 @@ class HostBasis:
     def _room(self, probes: int, count: int, n: int, dtype: Any) -> Rows:
         shape, folder = (probes, count, n), self._storage.folder
         return np.empty(shape, dtype=dtype) if folder is None else _scratch.mapped(shape, dtype, folder)
+
+    def _factor(self, n: int) -> float:
+        return factor_of(self._storage.precision, self._shards.n if self._shards else n)
 
     def _filled(self) -> list[Rows]:
         if not self._blocks:
