@@ -68,6 +68,7 @@ def test_an_example_has_a_title_and_cells_and_a_picture_if_the_documentation_run
     assert ("slq.plot." in text) == script.name.startswith("plot_")
 
 
+@pytest.mark.slow
 def test_the_gaussian_process_finds_the_optimum_of_the_dense_computation(tmp_path):
     out = run("gaussian_process.py", cwd=tmp_path)
 
@@ -77,6 +78,7 @@ def test_the_gaussian_process_finds_the_optimum_of_the_dense_computation(tmp_pat
     assert abs(number(r"lost: (\S+)", out)) < 0.05
 
 
+@pytest.mark.slow
 def test_the_graph_of_digits_agrees_with_its_exact_spectrum(tmp_path):
     out = run("plot_graph_laplacian.py", cwd=tmp_path)
 
@@ -101,6 +103,7 @@ def test_the_hessian_of_the_digits_network_agrees_with_its_largest_eigenvalues(t
     assert re.search(r"\d+ outliers, (8|9|10) of the ten largest among them, off by at most \de-0[4-9]", out)
 
 
+@pytest.mark.slow
 def test_the_layers_of_the_digits_network_share_their_passes(tmp_path):
     out = run("plot_layers.py", "--samples", 300, "--epochs", 2, "--steps", 12, cwd=tmp_path)
 
@@ -120,6 +123,7 @@ def test_the_table_of_a_distributed_run_does_not_depend_on_the_number_of_ranks(t
     assert run("distributed_hessian.py", *small, cwd=tmp_path, launcher=(*launcher, "localhost:0")) == out
 
 
+@pytest.mark.slow
 def test_a_residual_network_stays_within_the_plan(tmp_path):
     small = ("--width", 4, "--blocks", 1, 1, 1, 1, "--size", 32, "--batch", 2, "--steps", 4, "--threads", 1)
     out = run("imagenet_resnet.py", *small, cwd=tmp_path)

@@ -96,6 +96,7 @@ def test_runs_in_threads_are_those_of_one_thread_bit_by_bit():
 
 @pytest.mark.parametrize("method", [pytest.param("fork", marks=linux), pytest.param("spawn", marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork.. was called:RuntimeWarning")  # JAX, where other tests have loaded it
 def test_runs_in_processes_are_those_of_this_one_bit_by_bit(method, monkeypatch):
     if method == "fork":  # a spawned process would start BLAS with other threads than this one
         monkeypatch.setenv("OMP_NUM_THREADS", "2")

@@ -5,6 +5,8 @@ import pytest
 
 import slq
 
+pytestmark = pytest.mark.slow
+
 RUNS = 150
 FUNCTIONS = {"log": np.log, "sqrt": np.sqrt, "exp": np.exp, "inverse": np.reciprocal}
 

@@ -5,6 +5,8 @@ import pytest
 
 import slq
 
+pytestmark = pytest.mark.slow
+
 RUNS = 100
 SPECTRA = {
     "marchenko-pastur": (slq.gallery.marchenko_pastur(1000)[1].eigenvalues(), 60),

@@ -11,6 +11,8 @@ from scipy import stats
 import slq
 from slq._probes import probe
 
+pytestmark = pytest.mark.slow
+
 RUNS = 200
 LEAST, MOST = 0.92, 0.985
 FUNCTIONS = {"identity": lambda x: x, "log": np.log, "inverse": np.reciprocal, "exp": np.exp}
