@@ -30,8 +30,9 @@ def straightened(vectors: Array, xp: Any, reduce: Reduce = own) -> Array:
     for _ in range(_SWEEPS):
         gram = _arrays.to_host(reduce(xp.matmul(vectors, vectors.T)))
         factor = np.linalg.inv(np.linalg.cholesky(gram))
-        turn = _arrays.from_host(factor.T, xp, dtype=vectors.dtype, device=_arrays.device_of(vectors))
-        vectors = xp.matmul(vectors.T, turn).T  # contiguous columns, as a checkpoint gives them back
+        vectors = xp.matmul(
+            _arrays.from_host(factor, xp, dtype=vectors.dtype, device=_arrays.device_of(vectors)), vectors
+        )
     return vectors
 
 
