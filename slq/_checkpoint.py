@@ -11,9 +11,10 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Generic, TypeVar
+from typing import IO, Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ _SHARE, _LONG, _DEAR = 0.01, 60.0, 0.015
 _FLUSH, _SPEED = 0.01, 1e8
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+Stored = Callable[[npt.NDArray[np.intp]], Iterator[Any]]
 Content = TypeVar("Content")
 
 
@@ -73,22 +75,22 @@ class Checkpoint(Generic[Content]):
         path: Path,
         options: Mapping[str, Any],
         kind: str,
-        read: Callable[[Arrays, Mapping[str, Any], Callable[[npt.NDArray[np.intp]], Iterator[Any]] | None], Content],
+        read: Callable[[Arrays, Mapping[str, Any], Stored | None], Content],
     ) -> None:
         self.path, self._options, self._kind, self._read = _store.with_suffix(path), dict(options), kind, read
         self.content: Content | None = None
         self.seconds, self.resumed = 0.0, 0
         self.facts: dict[str, Any] = {}
         self.asked = False
-        self._vectors = VectorsFile(self.path)
+        self._vectors = VectorsFile(self._own)
         self._previous: dict[int, Any] = {}
         self._began = self._written = perf_counter()
         self._spent, self._slowness, self._warned = 0.0, 1.0, False
-        self._lock = _store.locked(self.path, "run")
+        self._lock = self._locked()
         try:
-            if self.path.exists():
+            if self._begun():
                 self._load()
-        except _Refused as error:
+        except Refused as error:
             self.close()
             raise ValueError(str(error)) from None
         except BaseException:
@@ -125,7 +127,7 @@ class Checkpoint(Generic[Content]):
         """Write what was done; a disk that does not take it is told of once, and the run goes on."""
         began, size = perf_counter(), 0
         try:
-            size = self._vectors.append(vectors)
+            size = self._append(vectors)
             self._write(arrays, facts, seconds)
         except OSError as error:
             if not self._warned:
@@ -159,14 +161,28 @@ class Checkpoint(Generic[Content]):
         self.asked = True
         signal.signal(number, self._previous[number])
 
+    @property
+    def _own(self) -> Path:
+        """The file that vectors lie beside."""
+        return self.path
+
+    def _locked(self) -> IO[bytes]:
+        return _store.locked(self.path, "run")
+
+    def _begun(self) -> bool:
+        return self.path.exists()
+
+    def _append(self, vectors: Vectors | None) -> int:
+        return self._vectors.append(vectors)
+
     def _write(self, arrays: Arrays, facts: Mapping[str, Any], seconds: float) -> None:
         """Replace the archive, then remove vectors that it does not name."""
-        header = {
-            "options": self._options, "facts": self.facts, "seconds": seconds, "resumed": self.resumed,
-            "content": facts, "vectors": self._vectors.facts,
-        }  # fmt: skip
-        _store.write(self.path, arrays, header, kind=self._kind)
+        self._replace(arrays, facts, seconds, {"vectors": self._vectors.facts})
         self._vectors.remove_others()
+
+    def _replace(self, arrays: Arrays, facts: Mapping[str, Any], seconds: float, more: Mapping[str, Any]) -> None:
+        known = {"options": self._options, "facts": self.facts, "seconds": seconds, "resumed": self.resumed}
+        _store.write(self.path, arrays, {**known, "content": facts, **more}, kind=self._kind)
 
     def _load(self) -> None:
         """Read what was done, or refuse with the reason."""
@@ -174,21 +190,25 @@ class Checkpoint(Generic[Content]):
             for name in {*header["options"], *self._options}:
                 before, now = header["options"].get(name), self._options.get(name)
                 if before != now:
-                    raise _Refused(self._differs(name, before, now))
+                    raise Refused(self._differs(name, before, now))
             self.seconds, self.resumed = float(header["seconds"]), int(header["resumed"]) + 1
             self.facts = dict(header["facts"])
-            self._vectors = VectorsFile(self.path, header["vectors"])
-            if fault := self._vectors.fault():
-                msg = (
-                    f"`checkpoint`: {self._vectors.path} is {fault}, and {self.path.name} cannot be resumed without "
-                    "it. Restore it, or remove both to begin again."
-                )
-                raise _Refused(msg)
-            stored = None if self._vectors.facts is None else self._stored
-            self.content = self._read(arrays, header["content"], stored)
+            whole, stored = self._restored(arrays, header)
+            self.content = self._read(whole, header["content"], stored)
 
-    def _stored(self, wanted: npt.NDArray[np.intp]) -> Iterator[npt.NDArray[Any]]:
-        return self._vectors.read(self._options["n"], wanted)
+    def _restored(self, arrays: Arrays, header: Mapping[str, Any]) -> tuple[Arrays, Stored | None]:
+        """Return the arrays and what gives the vectors, once they are seen to be whole."""
+        self._vectors = VectorsFile(self.path, header["vectors"])
+        self._require(self._vectors)
+        return arrays, None if self._vectors.facts is None else partial(self._vectors.read, self._options["n"])
+
+    def _require(self, vectors: VectorsFile) -> None:
+        if fault := vectors.fault():
+            msg = (
+                f"`checkpoint`: {vectors.path} is {fault}, and {self.path.name} cannot be resumed without it. Restore "
+                "it, or remove both to begin again."
+            )
+            raise Refused(msg)
 
     def _differs(self, name: str, before: object, now: object) -> str:
         return (
@@ -197,5 +217,5 @@ class Checkpoint(Generic[Content]):
         )
 
 
-class _Refused(RuntimeError):
+class Refused(RuntimeError):
     """What the user is told, as ValueError, once the file is closed."""

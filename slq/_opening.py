@@ -14,6 +14,7 @@ import numpy as np
 from slq import _arrays, _past, _probes
 from slq._basis import Precision
 from slq._checkpoint import Checkpoint
+from slq._checkpoint_shards import ShardedCheckpoint
 from slq._choice import PRECISIONS, Deflate, choose
 from slq._hermitian import real_form
 from slq._operators import Operator
@@ -87,7 +88,11 @@ def open_session(
                 "basis": basis, "batch": batch, "deflate": deflate, "confidence": confidence,
                 "max_products": max_products, "memory": memory,
             }  # fmt: skip
-            saved = Checkpoint(Path(checkpoint), options, CHECKPOINT, _past.unpacked)
+            saved = (
+                Checkpoint(Path(checkpoint), options, CHECKPOINT, _past.unpacked)
+                if shards.whole
+                else ShardedCheckpoint(Path(checkpoint), options, CHECKPOINT, _past.unpacked, _past.axis, shards)
+            )
             stack.callback(saved.close)
             seed = saved.known("rng", seed, free=rng is None)
             room = saved.known("room", room, free=True)

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from slq._contents import require_past
 from slq._record import Past, Record, Vectors
 
+# Along which axis arrays have the rows of vectors, by the last part of their names.
+_AXES = {"deflated": 0, "previous": 1, "current": 1}
 _FIELDS = ("probes", "reorth", "scale", "asymmetry", "rounding", "underflow", "dropped")
 _LATER = {"underflow": 0.0}  # what older files lack
 
@@ -37,6 +39,11 @@ def unpacked(arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any], s
         raise ValueError(msg)
     records = [_record(i, known, arrays, stored if i == last else None) for i, known in enumerate(facts["batches"])]
     return Past(records, [(a, b, c) for a, b, c in facts["tests"]], arrays.get("deflated"))
+
+
+def axis(name: str) -> int | None:
+    """Return along which axis an array of `packed` is cut where vectors are, None where all ranks have the same."""
+    return _AXES.get(name.rpartition("-")[2])
 
 
 def _record(

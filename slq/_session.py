@@ -158,7 +158,7 @@ class Session:
         shards = self.operator.shards
         newest = 2 * run.active * shards.local * _arrays.itemsize(self._dtype)
         due, asked = shards.any(file.due(newest, self._vectors(self.runs.batches - 1)), file.asked) if whole else (0, 0)
-        if not whole or due or asked:
+        if due or asked or (not whole and shards.whole):  # of several ranks others may not be here then
             self._save()
         if asked:
             raise Interrupted
@@ -169,7 +169,8 @@ class Session:
         if file is None or past is None or not (past.records and past.records[0].rows):
             return
         last = past.records[-1]
-        if all(np.isfinite(x).all() for x in last.state.values()):
+        (broken,) = self.operator.shards.any(not all(np.isfinite(x).all() for x in last.state.values()))
+        if not broken:
             vectors = self._vectors(len(past.records) - 1) if last.state else None
             file.save(*_past.packed(past), vectors, perf_counter() - self._began)
 

@@ -23,12 +23,14 @@ from slq._text import described
 ARRAYS = ("alpha", "beta", "lengths", "overlaps", "groups", "deflated", "projected")
 _FORMAT = 1
 SPECTRUM, HISTORY, CHECKPOINT, SEARCH = "slq.Spectrum", "slq.History", "slq.Checkpoint", "slq.Search"
+SHARD = "slq.Shard"  # of a checkpoint
 # How each kind of file is read.
 _READERS = {
     SPECTRUM: "Read it by slq.load",
     HISTORY: "Read it by slq.History.load",
     CHECKPOINT: "Go on from it by slq.spectrum(A, checkpoint=...)",
     SEARCH: "Go on from it by slq.eigsh(A, checkpoint=...)",
+    SHARD: "It belongs to the checkpoint beside it: pass that one",
 }
 # What `tempfile.mkstemp` adds to a name.
 _TEMPORARY = "[a-z0-9_]{8}"
@@ -145,10 +147,15 @@ def locked(path: Path, writer: str) -> IO[bytes]:
         lock.close()
         msg = f"{path} is being written by another {writer}. Give each its own `path`, or close the other one."
         raise BlockingIOError(msg) from error
+    sweep(path)
+    return lock
+
+
+def sweep(path: Path) -> None:
+    """Remove what writers of `path` that were killed have left beside it; to be called where nobody writes it."""
     for file in list(path.parent.iterdir()):
         if re.fullmatch(re.escape(f".{path.name}.") + _TEMPORARY, file.name):
-            file.unlink(missing_ok=True)  # of a writer that was killed
-    return lock
+            file.unlink(missing_ok=True)
 
 
 def _lock(descriptor: int) -> None:

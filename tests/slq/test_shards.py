@@ -1,5 +1,6 @@
 """Vectors that are cut over several ranks, here threads of one process: the same numbers as in one piece."""
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 
 import slq
-from slq import _probes
+from slq import _probes, _store
 from slq._algebra import plus
 from slq._operators import as_operator
 from slq._shards import Shards
+from slq._vectors_file import VectorsFile
 
 
 class Ranks:
@@ -223,3 +225,141 @@ def test_reduce_needs_rows():
     del operator.rows
     with pytest.raises(TypeError, match="needs `rows`"):
         as_operator(operator)
+
+
+@pytest.mark.parametrize("more", [{"reorth": "full"}, {"reorth": "none"}, {"batch": 2}], ids=["full", "none", "batch"])
+@pytest.mark.parametrize(("before", "after"), [(4, 2), (2, 3), (3, 3)])
+class TestCheckpoints:
+    def test_resume_with_as_many_ranks_or_others_to_the_same_numbers(self, tmp_path, more, before, after):
+        A, options = spread(100), {"probes": 4, "steps": 16, "rng": 0, **more}
+        wanted = slq.spectrum(slq.as_operator(A.__matmul__, n=100, block=True), **options)
+        path, late = tmp_path / "run.npz", 20
+        stopped = run(
+            A, before, lambda op: slq.spectrum(op, checkpoint=path, callback=lambda s: s.products > late, **options)
+        )
+        assert stopped[0].status == "stopped by callback"
+        assert stopped[0].products < wanted.products
+        multiplied = []
+
+        def resumed(op):
+            plain = op.matmat
+            op.matmat = lambda X: (multiplied.append(X.shape[1]), plain(X))[1]
+            return slq.spectrum(op, checkpoint=path, **options)
+
+        # Without a basis rounding grows as Ritz values converge, on shards as anywhere.
+        close, m = (1e-6, 13) if options.get("reorth") == "none" else (1e-10, 16)
+        uninterrupted = run(A, after, lambda op: slq.spectrum(op, **options))
+        for s, whole in zip(run(A, after, resumed), uninterrupted, strict=True):
+            np.testing.assert_allclose(s.alpha[:, :m], wanted.alpha[:, :m], atol=close)
+            # Krylov vectors are orthogonal to sqrt(eps).
+            np.testing.assert_allclose(s.overlaps[:, :m], wanted.overlaps[:, :m], atol=max(close, 2e-8))
+            assert s.metadata["resumed"] == 1
+            if before == after:  # to the last bit
+                for name in ("alpha", "beta", "overlaps"):
+                    np.testing.assert_array_equal(getattr(s, name), getattr(whole, name))
+        assert 0 < sum(multiplied) <= after * (wanted.products - stopped[0].products + 4)
+        multiplied.clear()
+        for s in run(A, before, resumed):  # a run that has ended gives its result again, for one product
+            np.testing.assert_allclose(s.alpha[:, :m], wanted.alpha[:, :m], atol=close)
+        assert sum(multiplied) <= before
+
+
+def test_a_checkpoint_whose_files_are_gone_is_refused(tmp_path):
+    options = {"probes": 1, "steps": 8, "rng": 0, "checkpoint": tmp_path / "run.npz"}
+    run(spread(), 2, lambda op: slq.spectrum(op, **options))
+    next(tmp_path.glob("run.p2-*.rows-0-*")).unlink()
+    with pytest.raises(ValueError, match="of which 40 are there"):
+        run(spread(), 2, lambda op: slq.spectrum(op, **options))
+
+
+def stopped_early(A, count, path):
+    options = {"probes": 2, "steps": 16, "rng": 0, "reorth": "full"}
+    run(A, count, lambda op: slq.spectrum(op, checkpoint=path, callback=lambda s: s.products > 10, **options))
+    return options
+
+
+@pytest.mark.parametrize("which", ["run.npz", "run.p2-*.rows-20-60.?.npz", "run.p2-*.rows-20-60.basis-*"])
+@pytest.mark.parametrize("harm", ["cut short", "changed", "gone"])
+def test_damage_is_told_on_all_ranks(tmp_path, which, harm):
+    A, path = spread(), tmp_path / "run.npz"
+    options = stopped_early(A, 2, path)
+    (file,) = tmp_path.glob(which)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 3] ^= 1
+    if harm == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(data if harm == "changed" else data[: len(data) // 2])
+
+    def told(op):
+        try:
+            return str(slq.spectrum(op, checkpoint=path, **options).metadata["resumed"])
+        except ValueError as error:
+            return str(error)
+
+    texts = run(A, 2, told)
+    if (which, harm) == ("run.npz", "gone"):
+        assert texts == ["0", "0"]  # a new run
+    else:
+        assert all(re.search("damaged|contradicts|are there|missing|another rank", text) for text in texts)
+        assert not all("another rank" in text for text in texts)
+
+
+@pytest.mark.parametrize("victim", ["run.npz", "rows-20-60.0.npz", "rows-20-60.basis-0-2"])
+def test_a_disk_that_fails_on_one_rank_leaves_the_files_before(tmp_path, monkeypatch, victim):
+    A, path = spread(), tmp_path / "run.npz"
+    options = stopped_early(A, 2, path)
+    manifest, plain = path.read_bytes(), {"write": _store.write, "append": VectorsFile.append}
+
+    def write(file, *args, **more):
+        if file.name.endswith(victim):
+            raise OSError(28, "No space left on device")
+        return plain["write"](file, *args, **more)
+
+    def append(self, vectors):
+        if vectors is not None and "rows-20-60" in self._archive.name and "basis" in victim:
+            raise OSError(28, "No space left on device")
+        return plain["append"](self, vectors)
+
+    monkeypatch.setattr(_store, "write", write)
+    monkeypatch.setattr(VectorsFile, "append", append)
+    monkeypatch.setattr("slq._checkpoint.Checkpoint.due", lambda *_: True)
+    with pytest.warns(slq.SlqWarning, match="cannot be written"):
+        run(A, 2, lambda op: slq.spectrum(op, checkpoint=path, **options))
+    assert (path.read_bytes() == manifest) != ("basis" in victim)  # at its end a run needs no vectors
+    monkeypatch.undo()
+    for count in (2, 3):
+        for s in run(A, count, lambda op: slq.spectrum(op, checkpoint=path, **options)):
+            np.testing.assert_allclose(s.alpha, slq.spectrum(A, **options).alpha, atol=1e-10)
+            assert s.metadata["resumed"] == count - 1 + ("basis" in victim)
+
+
+def test_ranks_without_rows_resume_too(tmp_path):
+    A, path = spread(), tmp_path / "run.npz"
+    options, rows = stopped_early(A, 2, path), [(range(30),), (), (range(30, 60),), ()]
+    ranks = Ranks(4)
+    found = ranks.run(lambda r: slq.spectrum(Sharded(A, rows[r], ranks.reduce(r)), checkpoint=path, **options))
+    for s in found:
+        np.testing.assert_allclose(s.alpha, slq.spectrum(A, **options).alpha, atol=1e-10)
+        assert s.metadata["resumed"] == 1
+    assert len(list(tmp_path.glob("run.p4-*.rows-*"))) == 2
+    assert not list(tmp_path.glob("run.p2-*"))
+
+
+def test_a_shard_is_no_checkpoint(tmp_path):
+    options = stopped_early(spread(), 2, tmp_path / "run.npz")
+    (file,) = tmp_path.glob("run.p2-*.rows-20-60.?.npz")
+    with pytest.raises(ValueError, match="pass that one"):
+        slq.spectrum(spread(), checkpoint=file, **options)
+
+
+def test_one_run_at_a_time_has_the_files(tmp_path):
+    with _store.locked(tmp_path / "run.npz", "run"), pytest.raises(BlockingIOError, match="another run"):
+        run(spread(), 2, lambda op: slq.spectrum(op, checkpoint=tmp_path / "run.npz", rng=0))
+
+
+def test_a_checkpoint_in_shards_is_not_taken_for_a_whole_one(tmp_path):
+    options = {"probes": 1, "steps": 8, "rng": 0, "checkpoint": tmp_path / "run.npz"}
+    run(spread(), 2, lambda op: slq.spectrum(op, **options))
+    with pytest.raises(ValueError, match="vectors in shards = True"):
+        slq.spectrum(spread(), **options)
