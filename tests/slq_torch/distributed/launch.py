@@ -230,6 +230,19 @@ def complain(rank, size):
     }  # fmt: skip
 
 
+def resume(rank, size):
+    """Four ranks stop half way, two go on; the folder is the current one."""
+    if size not in (4, 2):
+        return None
+    model, options = network(), {"probes": 2, "steps": 16, "rng": 0, "reorth": "full", "checkpoint": "resumed.npz"}
+    operator = parallel(model, share(rank, size))
+    if size == 4:
+        return slq.spectrum(operator, callback=lambda s: s.products > 10, **options).products
+    s = slq.spectrum(operator, **options)
+    wanted = slq.spectrum(hessian(model), **{**options, "checkpoint": None})
+    return [differences(s, wanted), s.metadata["resumed"], operator.local._passes.number, wanted.steps]
+
+
 def die(rank, size):
     """The last rank ends itself in the middle of a product; called last."""
     calls = []
@@ -248,7 +261,18 @@ def die(rank, size):
     return [text, time.monotonic() - began]
 
 
-CHECKS = [split_data, adapt, split_probes, count_traffic, weigh_vectors, split_parameters, unwrap, complain, die]
+CHECKS = [
+    split_data,
+    adapt,
+    split_probes,
+    count_traffic,
+    weigh_vectors,
+    split_parameters,
+    unwrap,
+    complain,
+    resume,
+    die,
+]
 
 
 def work(folder, rank, size):
@@ -270,7 +294,8 @@ def work(folder, rank, size):
 
 
 def main(folder):
-    for size in (1, 2, 3, 4):
+    os.chdir(folder)
+    for size in (4, 3, 2, 1):  # two ranks resume what four began
         children = []
         for rank in range(size):
             if (child := os.fork()) == 0:

@@ -23,11 +23,12 @@ N, TIMEOUT = 84, 15
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
     """What each rank saw, by number of ranks; made once, also where several workers run these tests."""
-    folder = tmp_path_factory.getbasetemp().parent / "slq-ranks"
+    base = tmp_path_factory.getbasetemp()  # of this worker, in that of the session
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "slq-ranks"
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "4.json").exists():
+        if not (folder / "1.json").exists():
             environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
             done = subprocess.run(
                 [sys.executable, str(LAUNCH), str(folder)], env=environment, capture_output=True, text=True, timeout=900
@@ -125,6 +126,15 @@ class TestWhatIsWrongOnOneRank:
             said, seconds = rank["die"]
             assert f"RunError: rank {number} of {size} lost the others" in said
             assert seconds < 2 * TIMEOUT
+
+
+def test_two_ranks_resume_what_four_began_to_the_same_numbers(seen):
+    assert {rank["resume"] for rank in seen[4]} == {17}  # eight steps of two probes, and one that tests the operator
+    for rank in seen[2]:
+        coefficients, resumed, passes, steps = rank["resume"]
+        assert coefficients < 1e-10
+        assert resumed == 1
+        assert 0 < passes <= steps - 8 + 3
 
 
 class TestPlan:
