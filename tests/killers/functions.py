@@ -490,6 +490,13 @@ def apply(case):
         assert off <= found.error[0] + 1e-11 * found.norm[0], f"off by {off:.3g}, stated {found.error[0]:.3g}"
 
 
+@function("`slq.matrix_function`")
+def matrix_function(case):
+    f = lambda x: np.exp(-x / case.size)  # noqa: E731
+    found = slq.hutchinson(slq.matrix_function(case.A, f), products=12, rng=0, confidence=CONFIDENCE)
+    sums(found, f, case.values)
+
+
 @function("`slq.eigsh`")
 def eigsh(case):
     for which in ("LA", "SA", "LM"):
@@ -683,6 +690,14 @@ def gram(case):
     singular = np.linalg.svd(case.matrix / case.size, compute_uv=False) * case.size
     sums(found.trace(), np.square, singular)
     holds(found.schatten_norm(4, gram=True), case.size * np.sum((singular / case.size) ** 4) ** 0.25)
+
+
+@function("`slq.dilation`", "transpose|squares leave")
+def dilation(case):
+    assert case.truth is not None or case.words
+    found = slq.spectrum(slq.dilation(case.A), probes=PROBES, steps=STEPS, rng=0, confidence=CONFIDENCE)
+    singular = np.linalg.svd(case.matrix / case.size, compute_uv=False) * case.size
+    holds(found.schatten_norm(4), case.size * (2 * np.sum((singular / case.size) ** 4)) ** 0.25)
 
 
 @function("`slq.pencil` by a factor")

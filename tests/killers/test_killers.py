@@ -7,9 +7,10 @@ import pytest
 import slq
 from tests.killers import functions, inputs, table
 
-# Takes no operator, or is measured where the run is that it belongs to.
+# Takes no operator (but a file), or is measured where the run is that it belongs to.
 ELSEWHERE = {
     "gallery", "plot", "load", "gradient_concentration", "subspace_overlap", "outlier_ratio", "sharpness",
+    "shard",
 }  # fmt: skip
 
 
