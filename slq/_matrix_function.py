@@ -14,7 +14,7 @@ from slq import _arrays
 from slq._apply import apply
 from slq._arrays import Array
 from slq._integrands import Function, Name, integrand_of
-from slq._operators import Operator, as_operator
+from slq._operators import Operator, as_whole
 
 # An application is exact to so many roundings at best.
 _ROUNDINGS = 100.0
@@ -64,7 +64,7 @@ def matrix_function(A: Any, f: Function | Name, /, rtol: float = 1e-10, *, memor
     >>> bool(abs(found.value / exact - 1) < 1e-2)
     True
     """
-    operator, integrand = as_operator(A), integrand_of(f)
+    operator, integrand = as_whole(A), integrand_of(f)
     if not 0 < rtol < 1:
         msg = f"`rtol` must lie strictly between 0 and 1, got {rtol}: it is the relative error of a product."
         raise ValueError(msg)
