@@ -114,8 +114,7 @@ def require_past(arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any
         if x.dtype.kind == "f" and not _moderate(x):
             _refuse(name, f"not a number, or beyond {_MOST:g}")
     sizes = [size for test in facts["tests"] for size in test]
-    sizes += [batch[name] for batch in facts["batches"] for name in ("scale", "asymmetry", "rounding")]
-    sizes += [batch.get("underflow", 0.0) for batch in facts["batches"]]
+    sizes += [batch[name] for batch in facts["batches"] for name in ("scale", "asymmetry", "rounding", "underflow")]
     if not all(map(_size, sizes)):
         _refuse("batches", "sizes that are none")
     counts = [x for batch in facts["batches"] for x in (batch["probes"], *batch["dropped"])]

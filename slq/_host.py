@@ -141,8 +141,7 @@ class HostKrylov:
         """Go on from what `state` gave, and past vectors as `stored` gives them."""
         self._rows[:2] = state["previous"], state["current"]
         self._beta, self._drift = state["numbers"]
-        if "strangers" in state:  # older files have none
-            self._strangers, self._ended = state["strangers"][0], state["strangers"][1] > 0
+        self._strangers, self._ended = state["strangers"][0], state["strangers"][1] > 0
         self._scale, self._steps = float(state["constants"][0]), int(state["constants"][1])
         if self._loss is not None:
             self._loss.restore(state)

@@ -14,7 +14,6 @@ from slq._record import Past, Record, Vectors
 # Along which axis arrays have the rows of vectors, by the last part of their names.
 _AXES = {"deflated": 0, "previous": 1, "current": 1}
 _FIELDS = ("probes", "reorth", "scale", "asymmetry", "rounding", "underflow", "dropped")
-_LATER = {"underflow": 0.0}  # what older files lack
 
 
 def packed(past: Past) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
@@ -56,5 +55,5 @@ def _record(
         msg = f"rows of batch {number}"
         raise ValueError(msg)
     parts = np.split(rows, np.cumsum(widths)[:-1])
-    fields = {name: ({**_LATER, **known})[name] for name in _FIELDS}
+    fields = {name: known[name] for name in _FIELDS}
     return Record(rows=parts, drifts=arrays[f"drifts{number}"].tolist(), state=state, stored=stored, **fields)

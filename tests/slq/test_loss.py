@@ -6,6 +6,7 @@ from scipy.linalg import eigh_tridiagonal
 
 import slq
 from slq._basis import Storage
+from slq._host import HostKrylov
 from slq._lanczos import LanczosRun
 from slq._loss import LEAST_SHARE, Loss
 
@@ -97,3 +98,39 @@ def test_predictions_go_on_where_they_were_saved():
             if due:
                 other.cleared(np.full(2, 1e-15))
     np.testing.assert_array_equal(one.state()["loss"], other.state()["loss"])
+
+
+def contradiction(A, dtype, *, resume_at=None, steps=120, **options):
+    """Return the largest inner product that should have been zero or known, as a share of |A|."""
+    A, probes = A.astype(dtype), 3
+    start = np.random.default_rng(0).standard_normal((probes, len(A))).astype(dtype)
+    start /= np.linalg.norm(start, axis=1)[:, None]
+    krylov, size = HostKrylov(start, np, **options), 0.0
+    for step in range(steps):
+        if step == resume_at:
+            state, stored = {name: x.copy() for name, x in krylov.state().items()}, list(krylov.stored(0))
+            krylov = HostKrylov(start, np, **options)
+            krylov.restore(state, stored)
+        alpha, beta = krylov.step(krylov.images(lambda X: (A @ X.T).T)).T
+        size = max(size, float(np.max(np.abs(alpha) + 2 * beta)))
+    return krylov.strangers / size
+
+
+@pytest.mark.parametrize("options", [{}, {"storage": Storage()}, {"storage": Storage(sparing=True)}], ids=range(3))
+@pytest.mark.parametrize("name", ["bulk", "outliers", "seven decades"])
+def test_what_is_lost_is_not_taken_for_asymmetry_and_asymmetry_is_seen_all_the_same(name, options):
+    n, rng, limit = 300, np.random.default_rng(2), np.sqrt(np.finfo(np.float64).eps)
+    Q, E = np.linalg.qr(rng.standard_normal((n, n)))[0], rng.standard_normal((n, n))
+    values = SPECTRA[name][np.linspace(0, N - 1, n).astype(int)]
+    A, E = (Q * values) @ Q.T, E * np.abs(values).max() / np.linalg.norm(E, 2)
+    A = (A + A.T) / 2
+
+    assert contradiction(A, np.float64, **options) < 0.01 * limit
+    for share in (1e-3, 1.0):
+        assert 0.05 < contradiction(A + share * E, np.float64, **options) / share < 5
+
+
+def test_contradictions_are_the_same_of_a_recurrence_that_was_left_and_taken_up():
+    A = np.random.default_rng(3).standard_normal((200, 200))
+    options = {"storage": Storage(sparing=True)}
+    assert contradiction(A, np.float64, resume_at=47, **options) == contradiction(A, np.float64, **options)
