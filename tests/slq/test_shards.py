@@ -354,8 +354,15 @@ def test_a_shard_is_no_checkpoint(tmp_path):
 
 
 def test_one_run_at_a_time_has_the_files(tmp_path):
-    with _store.locked(tmp_path / "run.npz", "run"), pytest.raises(BlockingIOError, match="another run"):
-        run(spread(), 2, lambda op: slq.spectrum(op, checkpoint=tmp_path / "run.npz", rng=0))
+    def told(op):
+        with pytest.raises(BlockingIOError) as caught:
+            slq.spectrum(op, checkpoint=tmp_path / "run.npz", rng=0)
+        return str(caught.value)
+
+    with _store.locked(tmp_path / "run.npz", "run"):
+        first, second = run(spread(), 2, told)
+    assert "is being written by another run" in first
+    assert "another rank failed" in second
 
 
 def test_a_checkpoint_in_shards_is_not_taken_for_a_whole_one(tmp_path):
