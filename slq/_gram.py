@@ -82,8 +82,9 @@ def dilation(A: Any, /, *, like: Array | None = None) -> Operator:
     """Return the operator [[0, A], [A^H, 0]], whose eigenvalues are the singular values and their negatives.
 
     For small singular values, which `gram` loses in rounding. `s.count(a, b)` of them lie in (a, b] for 0 < a < b;
-    traces of even functions are twice those over the singular values. |rows - columns| further eigenvalues are zero. A
-    product costs one with A and one with its transpose, as that of `gram`.
+    traces of even functions are twice those over the singular values. As many further eigenvalues are zero as A has
+    rows more than columns, or columns more than rows. A product costs one with A and one with its transpose, as that
+    of `gram`.
 
     Parameters
     ----------
@@ -166,8 +167,9 @@ def _factors(A: Any, like: Array | None) -> tuple[Multiply, Multiply, tuple[Any,
 
 def _require_squares(entries: Array, xp: Any) -> None:
     """Refuse a matrix whose entries have squares beyond the range of its dtype."""
-    size, limits = float(xp.max(xp.abs(entries))) if entries.size else 0.0, xp.finfo(entries.dtype)
-    if size and not float(limits.tiny) < size * size < float(limits.max):
+    stored = entries.coalesce().values() if getattr(entries, "is_sparse", False) else entries  # torch
+    size, limits = float(xp.max(xp.abs(stored))) if 0 not in stored.shape else 0.0, xp.finfo(entries.dtype)
+    if size and not float(limits.smallest_normal) < size * size < float(limits.max):
         msg = (
             f"`A` has entries up to {size:.3g}, whose squares leave the range of {_arrays.dtype_name(entries.dtype)}. "
             "Divide A by its size first: its singular values are divided by the same."

@@ -6,6 +6,8 @@ from scipy import stats
 
 import slq
 
+pytestmark = pytest.mark.slow
+
 RUNS = 200
 
 
