@@ -1,6 +1,7 @@
 """Mean errors of trace estimators against the number of products, over many trials, as a table and a picture.
 
-    python benchmarks/trace_curves.py --trials 1000 --out curves.json --picture docs/images/trace_curves.svg
+    python benchmarks/trace_curves.py --trials 1000 --out curves.json --picture docs/images/trace_curves.png
+    python benchmarks/trace_curves.py --trials 20 --peers DIR     with matfree and jax in DIR: beside it, same probes
 
 The six spectra of Epperly, Tropp & Webber 2024, arXiv:2301.07825, section 3, n = 1000, relative errors. A trial draws
 its probes once: sketches of fewer products are the first columns of larger ones, and all spectra share the probes. What
@@ -11,8 +12,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-from _harness import arguments
-from accuracy_traces import SPECTRA, N
+from _harness import arguments, use_peers
+from accuracy_traces import SPECTRA, N, matfree
 
 import slq
 from slq._blocks import Blocks
@@ -61,6 +62,22 @@ def require_the_same(rotation):
         np.testing.assert_allclose(found[[0, 2, 3], j], [e.value for e in public], rtol=1e-9)
 
 
+def beside_matfree(trials, rotation):
+    """Print mean errors of slq over those of matfree for the same probes."""
+    drawn = [draw(seed, rotation) for seed in range(trials)]
+    print("| spectrum | products | XTrace | matfree | ratio | XNysTrace | matfree | ratio |\n" + "| --- " * 8 + "|")
+    for name, spectrum in SPECTRA.items():
+        own = np.array([values_of(spectrum, *probes) for probes in drawn])
+        for m in (40, 100, 200):
+            trace, both = spectrum.sum(), own[:, 2:, PRODUCTS.index(m)]
+            ours, theirs = (
+                np.mean(np.abs(values - trace), axis=0) / trace
+                for values in (both, matfree(np.diag(spectrum), m, trials))
+            )
+            cells = [f"{a:.1e} | {b:.1e} | {a / b:.2f}" for a, b in zip(ours, theirs, strict=True)]
+            print(f"| {name} | {m} | " + " | ".join(cells) + " |", flush=True)
+
+
 def picture(errors, path, trials):
     """Draw the six panels."""
     import matplotlib as mpl
@@ -78,7 +95,7 @@ def picture(errors, path, trials):
     axes[0, 0].set_ylabel("mean relative error")
     axes[1, 0].set_ylabel("mean relative error")
     axes[0, 0].legend(title=f"{trials} trials", frameon=False)
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, dpi=90)
 
 
 def main():
@@ -89,6 +106,10 @@ def main():
     options = parser.parse_args()
     rotation = np.linalg.qr(np.random.default_rng(0).standard_normal((N, N)))[0]
     require_the_same(rotation)
+    if options.peers:
+        use_peers(options.peers)
+        beside_matfree(options.trials, rotation)
+        return
     sums, done = {name: np.zeros((len(NAMES), len(PRODUCTS))) for name in SPECTRA}, 0
     for seed in range(options.trials):
         omega, signs = draw(seed, rotation)
