@@ -94,7 +94,10 @@ def picture(errors, path, trials):
         panel.set_xlabel("products")
     axes[0, 0].set_ylabel("mean relative error")
     axes[1, 0].set_ylabel("mean relative error")
-    axes[0, 0].legend(title=f"{trials} trials", frameon=False)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, title=f"{trials} trials", loc="outside upper center", ncols=len(NAMES), frameon=False
+    )
     figure.savefig(path, dpi=90)
 
 
