@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomS
 
 
 def products(operator, times=2):
-    """Multiply some times, as a Lanczos run would."""
-    for _ in range(times):
-        operator @ torch.ones(operator.shape[0], dtype=operator.dtype)
+    """Multiply some times, as a Lanczos run would, and return what came out, as rows."""
+    vector = torch.ones(operator.shape[0], dtype=operator.dtype)
+    return torch.stack([operator @ vector for _ in range(times)])
 
 
 def message_of(operator, times=2):
@@ -28,7 +28,9 @@ def message_of(operator, times=2):
 
 
 def test_steady_passes_are_accepted(any_net, kit):
-    products(slq_torch.hessian(any_net, kit.mean_loss, [kit.samples(5), kit.samples(3, seed=2)]), 4)
+    found = products(slq_torch.hessian(any_net, kit.mean_loss, [kit.samples(5), kit.samples(3, seed=2)]), 4)
+    assert found[0].any()
+    kit.assert_close(found, found[:1].expand(4, -1))
 
 
 def test_a_shuffled_loader_is_found_at_the_second_product(net, kit):
@@ -171,7 +173,9 @@ def test_rounding_between_passes_is_no_difference(net, kit):
     factors = iter([1.0, 1 + 1e-13, 1 - 1e-13])
     H = slq_torch.hessian(net, lambda m, b: kit.mean_loss(m, b) * next(factors), kit.samples(4), strategy="graph")
 
-    products(H, 3)
+    found = products(H, 3)
+    kit.assert_close(found, found[:1].expand(3, -1))
+    assert list(factors) == [1 - 1e-13]  # the second pass was compared with the first, whose graph is held since
 
 
 def test_a_loss_in_low_precision_may_differ_by_its_own_rounding(net, kit):
@@ -180,7 +184,9 @@ def test_a_loss_in_low_precision_may_differ_by_its_own_rounding(net, kit):
         net, lambda m, b: kit.mean_loss(m, b).bfloat16() * next(factors), kit.samples(4), strategy="graph"
     )
 
-    products(H, 2)
+    found = products(H, 2)
+    torch.testing.assert_close(found[1], found[0], rtol=0.02, atol=0.02 * float(found.abs().max()))
+    assert next(factors, None) is None
 
 
 def test_a_failed_first_product_does_not_spoil_the_next(net, kit):
