@@ -138,10 +138,6 @@ class Means:
         factor = self._factor
         return lambda rows: (rows @ factor.T) @ factor
 
-    def __call__(self, call: Call, params: Parameters, rows: Tensor) -> Tensor:
-        """Never needed: `prepare` gives the product."""
-        raise NotImplementedError
-
 
 class OwnClass:
     """Makes the factors of G_own, the terms with c' = c, or of the rest, in the space of the logits."""
