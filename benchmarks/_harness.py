@@ -18,7 +18,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from slq import _threads
+from slq._kernels import _threads
 
 _PACKAGES = ("slq", "numpy", "scipy", "numba", "imate", "scikit-primate")
 

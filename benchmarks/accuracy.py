@@ -25,7 +25,7 @@ from _harness import arguments, medians, report, use_peers
 from scipy.stats import wasserstein_distance
 
 import slq
-from slq import _threads
+from slq._kernels import _threads
 
 GOAL = 1e-3
 N_OF_LAWS = 100_000

@@ -17,7 +17,7 @@ import numpy as np
 from _harness import arguments, use_peers
 
 import slq
-from slq._blocks import Blocks
+from slq._traces._blocks import Blocks
 
 N = 1000
 SPECTRA = {

@@ -14,8 +14,8 @@ import numpy as np
 from _harness import arguments, copy, medians, report
 from sparse import matrix
 
-from slq import _kernels
-from slq._kernels_numpy import Grid, Rows
+from slq._kernels import _kernels
+from slq._kernels._kernels_numpy import Grid, Rows
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from statistics import median
 import numpy as np
 
 import slq
-from slq._checkpoint import Checkpoint
+from slq._run._checkpoint import Checkpoint
 
 # Dimension, seconds of a product.
 SIZES = ((10**4, 0.005), (10**5, 0.02), (10**6, 0.1))

@@ -20,7 +20,7 @@ import scipy.sparse.linalg
 from _harness import arguments, report
 
 import slq
-from slq._ends import order
+from slq._eigen._ends import order
 
 GALLERY: dict[str, Callable[[], Any]] = {
     "2-D Laplacian, 40 × 41": lambda: slq.gallery.laplacian_2d(40, 41),

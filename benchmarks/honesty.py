@@ -16,8 +16,8 @@ import numpy as np
 import scipy.io
 
 import slq
-from slq._bounds import bracket_cdf, upper_edges
-from slq._quadrature import radau
+from slq._quadrature._bounds import bracket_cdf, upper_edges
+from slq._quadrature._quadrature import radau
 
 # Steps at which what the steps leave of counts is small beside the scatter of eight probes.
 MANY = 200
@@ -111,9 +111,9 @@ def exact_rules(runs: int) -> None:
             weights = np.random.default_rng(seed).standard_normal((4, 200)) ** 2
             weights /= weights.sum(axis=1, keepdims=True)
             share = weights[:, :67].sum(axis=1).mean()
-            low, high = slq._bounds.beta_interval(share, share, 200, 4, 0.95)
+            low, high = slq._quadrature._bounds.beta_interval(share, share, 200, 4, 0.95)
             held["count"].append(low <= 67 / 200 <= high)
-            e = slq._bounds.kolmogorov_halfwidth(200, 4, 0.95)
+            e = slq._quadrature._bounds.kolmogorov_halfwidth(200, 4, 0.95)
             gap = np.abs(weights.cumsum(axis=1).mean(axis=0) - np.arange(1, 201) / 200)
             held["cdf"].append(gap.max() <= e)
         row(name, *(f"{100 * np.mean(v):.1f} %" for v in held.values()))

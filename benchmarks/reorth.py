@@ -19,10 +19,10 @@ from _harness import arguments, copy, medians, report
 from scipy.stats import wasserstein_distance
 
 import slq
-from slq._basis import Storage
-from slq._choice import PRECISIONS
-from slq._lanczos import LanczosRun
-from slq._probes import probes
+from slq._lanczos._basis import Storage
+from slq._lanczos._lanczos import LanczosRun
+from slq._lanczos._probes import probes
+from slq._run._choice import PRECISIONS
 
 OUTLIERS = (20.0, 60.0, 100.0)
 

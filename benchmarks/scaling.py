@@ -16,8 +16,8 @@ import numpy as np
 from _harness import arguments, report
 
 from slq import as_operator, gallery
-from slq._lanczos import LanczosRun
-from slq._probes import probes as start_vectors
+from slq._lanczos._lanczos import LanczosRun
+from slq._lanczos._probes import probes as start_vectors
 
 
 def main() -> None:

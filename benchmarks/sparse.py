@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from _harness import arguments, medians, report, use_peers
 
 import slq
-from slq import _kernels, _threads
+from slq._kernels import _kernels, _threads
 
 PROBES, STEPS = 16, 50
 

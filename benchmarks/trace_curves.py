@@ -16,8 +16,8 @@ from _harness import arguments, use_peers
 from accuracy_traces import SPECTRA, N, matfree
 
 import slq
-from slq._blocks import Blocks
-from slq._leave_one_out import leave_one_out, nystrom_samples
+from slq._traces._blocks import Blocks
+from slq._traces._leave_one_out import leave_one_out, nystrom_samples
 
 PRODUCTS = (20, 40, 60, 100, 140, 200)
 NAMES = ("Hutchinson", "Hutch++", "XTrace", "XNysTrace")

@@ -3,33 +3,40 @@
 from importlib.metadata import version as _version
 
 from slq import gallery, plot
-from slq._apply import Applied, apply
-from slq._budget import ErrorBudget
-from slq._composition import block_diag, kron, kronsum
-from slq._density import Density
-from slq._diagonals import diagonal, xdiag
-from slq._doctor import Diagnosis, Finding, check
-from slq._driver import spectrum
-from slq._eigen import eigsh
-from slq._eigenpairs import Eigenpairs
+from slq._eigen._eigen import eigsh
+from slq._eigen._eigenpairs import Eigenpairs
 from slq._errors import RunError, SlqWarning
 from slq._estimates import Band, ErrorParts, Estimate
-from slq._functions import estimate, logdet, trace, trace_inverse
-from slq._gram import dilation, gram
-from slq._hermitian import real_form
-from slq._history import History
-from slq._history_file import HistoryFile
-from slq._krylov_aware import krylov_aware_trace
-from slq._lockstep import spectra
-from slq._matrix_function import matrix_function
-from slq._measurements import negative_mass, outlier_ratio, sharpness, trace_ratio
-from slq._operators import Operator, SymmetricOperator, as_operator
-from slq._outliers import Outliers
-from slq._overlaps import alignment, gradient_concentration, gradient_energy, subspace_overlap
-from slq._pencil import pencil
-from slq._plan import Plan, plan
-from slq._quadrature import Rule, gauss
-from slq._quantities import (
+from slq._files._shard_folder import ShardFolder
+from slq._files._sharding import shard
+from slq._history._history import History
+from slq._history._history_file import HistoryFile
+from slq._history._overlaps import alignment, gradient_concentration, gradient_energy, subspace_overlap
+from slq._lanczos._stage import lanczos
+from slq._lanczos._tridiagonal import Tridiagonal
+from slq._operators._composition import block_diag, kron, kronsum
+from slq._operators._gram import dilation, gram
+from slq._operators._hermitian import real_form
+from slq._operators._operators import Operator, SymmetricOperator, as_operator
+from slq._quadrature._budget import ErrorBudget
+from slq._quadrature._density import Density
+from slq._quadrature._outliers import Outliers
+from slq._quadrature._quadrature import Rule, gauss
+from slq._run._doctor import Diagnosis, Finding, check
+from slq._run._driver import spectrum
+from slq._run._lockstep import spectra
+from slq._run._plan import Plan, plan
+from slq._spectrum._measurements import negative_mass, outlier_ratio, sharpness, trace_ratio
+from slq._spectrum._spectra import Spectra
+from slq._spectrum._spectrum import Spectrum, load
+from slq._spectrum._views import local_density
+from slq._traces._apply import Applied, apply
+from slq._traces._diagonals import diagonal, xdiag
+from slq._traces._functions import estimate, logdet, trace, trace_inverse
+from slq._traces._krylov_aware import krylov_aware_trace
+from slq._traces._matrix_function import matrix_function
+from slq._traces._pencil import pencil
+from slq._traces._quantities import (
     effective_dimension,
     estrada_index,
     heat_trace,
@@ -38,14 +45,7 @@ from slq._quantities import (
     schatten_norm,
     von_neumann_entropy,
 )
-from slq._shard_folder import ShardFolder
-from slq._sharding import shard
-from slq._spectra import Spectra
-from slq._spectrum import Spectrum, load
-from slq._stage import lanczos
-from slq._traces import hutchinson, hutchpp, xnystrace, xtrace
-from slq._tridiagonal import Tridiagonal
-from slq._views import local_density
+from slq._traces._traces import hutchinson, hutchpp, xnystrace, xtrace
 
 __version__ = _version("slq")
 

@@ -1,5 +1,5 @@
 """`python -m slq` is the command `slq`."""
 
-from slq._cli import main
+from slq._command._cli import main
 
 main()

@@ -14,16 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from slq._arrays import Floats
-from slq._axes import CURVE, axes_for, bound_heights, colours, coordinate_on, finish, grid, others
-from slq._coordinate import Coordinate, Scale
-from slq._density import Density
+from slq._drawing._axes import CURVE, axes_for, bound_heights, colours, coordinate_on, finish, grid, others
+from slq._drawing._evolution import evolution
+from slq._drawing._multiples import multiples
+from slq._drawing._over_steps import outliers_over_steps, overlap
 from slq._estimates import Band
-from slq._evolution import evolution
-from slq._history import History
-from slq._multiples import multiples
-from slq._over_steps import outliers_over_steps, overlap
-from slq._spectrum import Spectrum
-from slq._views import DensityKind
+from slq._history._history import History
+from slq._quadrature._coordinate import Coordinate, Scale
+from slq._quadrature._density import Density
+from slq._spectrum._spectrum import Spectrum
+from slq._spectrum._views import DensityKind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

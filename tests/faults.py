@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 import slq
-from slq._checkpoint import Checkpoint
+from slq._run._checkpoint import Checkpoint
 
 GENERATOR = np.random.default_rng(5)
 ROUGH = GENERATOR.standard_normal((150, 150))

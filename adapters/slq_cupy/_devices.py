@@ -12,7 +12,7 @@ import cupy
 import numpy as np
 import numpy.typing as npt
 
-from slq._krylov import PAIRS
+from slq._lanczos._krylov import PAIRS
 from slq_cupy._krylov import Krylov, asymmetry
 
 

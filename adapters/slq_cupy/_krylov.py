@@ -11,7 +11,7 @@ import cupy
 import numpy as np
 import numpy.typing as npt
 
-from slq._krylov import PAIRS, asymmetry_of
+from slq._lanczos._krylov import PAIRS, asymmetry_of
 from slq_cupy._basis import Basis
 from slq_cupy._kernels import kernels
 

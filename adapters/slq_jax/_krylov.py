@@ -1,8 +1,8 @@
 """The Lanczos recurrence of slq in a few compiled functions, each compiled once for all steps of a run.
 
-The same operations in the same order as `slq._krylov`, which runs on JAX arrays too, but one by one: there every new
-length of the basis would be compiled anew, seconds per run. Here vectors lie in blocks of 16 padded with zeros, past
-probes stay in their rows, and a step is two compiled calls and two per block. Nothing waits for the device.
+The same operations in the same order as `slq._lanczos._krylov`, which runs on JAX arrays too, but one by one: there
+every new length of the basis would be compiled anew, seconds per run. Here vectors lie in blocks of 16 padded with
+zeros, past probes stay in their rows, and a step is two compiled calls and two per block. Nothing waits for the device.
 """
 
 from functools import partial
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from jax.sharding import NamedSharding, PartitionSpec
 
 from slq._arrays import to_host
-from slq._krylov import PAIRS, Krylov, asymmetry_of
+from slq._lanczos._krylov import PAIRS, Krylov, asymmetry_of
 from slq_jax._parameters import x64_enabled
 from slq_jax._placement import Placement
 
@@ -34,7 +34,7 @@ def recurrence(
 
 
 class JaxKrylov:
-    """Stands in for `slq._krylov.Krylov`; see there. Vectors are cut over the mesh of the operator's placement."""
+    """Stands in for the core's `Krylov`; see there. Vectors are cut over the mesh of the operator's placement."""
 
     __slots__ = ("_alive", "_beta", "_blocks", "_placement", "_previous", "_references", "_scale", "_used", "current")
     drift, projected = 0.0, (0, 0.0, 1.0)  # nothing is kept coarsely; what a device does takes no time that shows here

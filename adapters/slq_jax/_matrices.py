@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.sparse import BCOO, BCSR
 
-from slq._algebra import Linear
-from slq._entries import dense_traces, usable
+from slq._kernels._entries import dense_traces, usable
+from slq._operators._algebra import Linear
 from slq_jax._krylov import recurrence
 from slq_jax._parameters import x64_enabled
 from slq_jax._placement import Placement, automatic, placement_of

@@ -12,8 +12,8 @@ from typing import Any, Literal, Protocol, final
 import jax
 import jax.numpy as jnp
 
-from slq._algebra import Linear
 from slq._arrays import epsilon, free_memory
+from slq._operators._algebra import Linear
 from slq_jax._columns import mapped
 from slq_jax._krylov import recurrence
 from slq_jax._parameters import X64, Parameters, x64_enabled

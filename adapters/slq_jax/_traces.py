@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
-from slq._gradients import RunOptions, sensitivity
-from slq._integrands import Function, Name
-from slq._operators import as_operator
+from slq._operators._operators import as_operator
+from slq._quadrature._integrands import Function, Name
+from slq._traces._gradients import RunOptions, sensitivity
 from slq_jax._data import ABSENT
 from slq_jax._krylov import recurrence
 from slq_jax._placement import placement_of

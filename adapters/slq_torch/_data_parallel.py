@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import Module
 from torch.utils._pytree import tree_leaves
 
-from slq._algebra import Linear
 from slq._arrays import out_of_memory
 from slq._errors import RunError
+from slq._operators._algebra import Linear
 from slq_torch._operator import CurvatureOperator, check_rows
 from slq_torch._ranks import Ranks, agreed, content
 

@@ -11,7 +11,7 @@ import array_api_compat.torch as torch_namespace
 import torch
 from torch import Tensor
 
-from slq._algebra import Linear
+from slq._operators._algebra import Linear
 from slq_torch._interop import to_scipy
 from slq_torch._live import Live
 from slq_torch._parameters import Parameters

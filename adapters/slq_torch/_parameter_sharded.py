@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from slq._algebra import Linear
 from slq._errors import RunError
+from slq._operators._algebra import Linear
 from slq_torch._operator import check_rows
 from slq_torch._parameters import Parameters
 from slq_torch._passes import Call, Passes

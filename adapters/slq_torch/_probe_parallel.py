@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from slq._driver import part
 from slq._errors import RunError
-from slq._operators import as_whole
-from slq._probes import seed_from
-from slq._spectrum import Spectrum
-from slq._tridiagonal import concatenate
+from slq._lanczos._probes import seed_from
+from slq._lanczos._tridiagonal import concatenate
+from slq._operators._operators import as_whole
+from slq._run._driver import part
+from slq._spectrum._spectrum import Spectrum
 from slq_torch._operator import CurvatureOperator
 from slq_torch._ranks import Ranks, agreed, content
 

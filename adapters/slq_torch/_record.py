@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import slq
-from slq._one_run import spectrum_and_top
+from slq._history._one_run import spectrum_and_top
 from slq_torch._evaluation import mean_gradient, mean_loss
 from slq_torch._operator import CurvatureOperator
 

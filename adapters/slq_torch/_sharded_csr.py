@@ -21,10 +21,10 @@ import scipy.sparse
 import torch
 import torch.distributed as dist
 
-from slq._entries import Traces, sparse_traces, usable
-from slq._kernels import Product
-from slq._kernels_numpy import Rows
-from slq._shard_folder import MANIFEST, ShardFolder, shards_in
+from slq._files._shard_folder import MANIFEST, ShardFolder, shards_in
+from slq._kernels._entries import Traces, sparse_traces, usable
+from slq._kernels._kernels import Product
+from slq._kernels._kernels_numpy import Rows
 
 Block = npt.NDArray[Any]
 Exchange = Literal["auto", "halo", "gather"]

@@ -9,7 +9,7 @@ import array_api_compat.torch as torch_namespace
 import torch
 from torch import Tensor
 
-from slq._entries import dense_traces, usable
+from slq._kernels._entries import dense_traces, usable
 from slq_torch._interop import to_scipy
 from slq_torch._quiet import quiet
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.autograd import Function as AutogradFunction
 
 from slq._estimates import Estimate
-from slq._gradients import RunOptions, sensitivity
-from slq._integrands import Function, Name
-from slq._operators import as_operator
+from slq._operators._operators import as_operator
+from slq._quadrature._integrands import Function, Name
+from slq._traces._gradients import RunOptions, sensitivity
 
 Multiply = Callable[[Tensor], Tensor]
 

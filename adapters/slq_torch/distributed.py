@@ -13,8 +13,8 @@ import torch.distributed as dist
 from torch.nn import Module
 
 from slq._arrays import free_memory
-from slq._choice import WORK_VECTORS
-from slq._spectrum import Spectrum
+from slq._run._choice import WORK_VECTORS
+from slq._spectrum._spectrum import Spectrum
 from slq_torch import _cost as cost
 from slq_torch._arguments import Mode, network
 from slq_torch._data_parallel import DataParallelOperator, unwrapped

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 import slq
 from benchmarks.gpu._libraries import Library, seconds
-from slq._lanczos import LanczosRun
+from slq._lanczos._lanczos import LanczosRun
 
 Row = dict[str, Any]
 

@@ -9,8 +9,8 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from slq._kernels import Product
-from slq._kernels_numpy import Grid
+from slq._kernels._kernels import Product
+from slq._kernels._kernels_numpy import Grid
 from slq.gallery._checks import whole
 from slq.gallery._densities import arcsine_density, square_lattice_density
 from slq.gallery._law import Density, Law, Reals, law_of

@@ -39,7 +39,7 @@ def commands() -> list[str]:
 def help_text(verb: str) -> tuple[int, str]:
     """Ask the command line for help on one verb: exit status, and what it says."""
     done = subprocess.run(
-        [sys.executable, "-c", "from slq._cli import main; main()", verb, "--help"],
+        [sys.executable, "-c", "from slq._command._cli import main; main()", verb, "--help"],
         capture_output=True,
         text=True,
         check=False,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import slq
-from slq import _store
+from slq._files import _store
 
 HERE = Path(__file__).parent
 MATRIX = np.diag(np.r_[9.0, -8.0, np.linspace(1.0, 2.0, 18)])

@@ -67,7 +67,7 @@ def test_a_basis_of_a_shorter_dtype_keeps_ghosts_away(cupy, precision):
 
 @pytest.mark.parametrize("reorth", ["full", "none"])
 def test_steps_return_while_the_device_is_still_busy(cupy, laplacian, reorth):
-    from slq._lanczos import LanczosRun
+    from slq._lanczos._lanczos import LanczosRun
 
     code = """extern "C" __global__ void spin(long long ticks)
     { const long long end = clock64() + ticks; while (clock64() < end) {} }"""

@@ -126,7 +126,7 @@ def test_what_coarse_vectors_let_in_is_measured(on_host, laplacian, devices):
 @pytest.mark.parametrize("reorth", ["full", "none"])
 @pytest.mark.parametrize("devices", [[0], [0, 1]])
 def test_the_host_waits_once_in_eight_steps(on_host, laplacian, reorth, devices):
-    from slq._lanczos import LanczosRun
+    from slq._lanczos._lanczos import LanczosRun
 
     operator = slq.as_operator(on_host.slq_cupy.matrix(on_host.csr(laplacian), devices=devices))
     v = np.random.default_rng(0).standard_normal((2, 500))

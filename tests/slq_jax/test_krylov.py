@@ -10,7 +10,7 @@ from slq_jax._krylov import JaxKrylov
 from slq_jax._placement import Placement
 
 import slq
-from slq._krylov import Krylov
+from slq._lanczos._krylov import Krylov
 
 N = 50
 

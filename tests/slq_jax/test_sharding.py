@@ -52,7 +52,7 @@ for axes in (AxisType.Auto, AxisType.Explicit):
     again = slq.spectrum(H, **options)
     np.testing.assert_allclose(again.alpha, spectrum.alpha, atol=1e-10)
     np.testing.assert_allclose(again.beta, spectrum.beta, atol=1e-10)
-    krylov = H.krylov(slq._probes.probes(40, range(2), seed=0), reorth=True)
+    krylov = H.krylov(slq._lanczos._probes.probes(40, range(2), seed=0), reorth=True)
     krylov.step(krylov.images(lambda rows: H.matmat(rows.T).T))
     assert cut(krylov.current) and cut(krylov._blocks[0])
 

@@ -8,7 +8,7 @@ import slq_torch
 import torch
 
 import slq
-from slq._algebra import Combination, plus, times
+from slq._operators._algebra import Combination, plus, times
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import slq_torch
 import torch
 
 import slq
-from slq._lanczos import LanczosRun
+from slq._lanczos._lanczos import LanczosRun
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 

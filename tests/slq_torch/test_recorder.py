@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import slq
-from slq import _store
+from slq._files import _store
 
 QUICK = {"every": 2, "top": 2, "energy": 3, "probes": 1, "steps": 4}
 

@@ -15,7 +15,7 @@ import pytest
 import scipy.sparse as sp
 
 import slq
-from slq._shard_folder import Part
+from slq._files._shard_folder import Part
 
 pytest.importorskip("torch")
 dist = pytest.importorskip("torch.distributed")

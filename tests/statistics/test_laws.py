@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 import slq
-from slq._probes import probe
+from slq._lanczos._probes import probe
 
 pytestmark = pytest.mark.slow
 

@@ -48,7 +48,7 @@ class Fuzzed:
 def use(kind, path):
     """Read a file and ask what it says."""
     import slq
-    from slq._sources import operator_from
+    from slq._files._sources import operator_from
     from tests.torture.seeds import MATRIX, OPTIONS
 
     if kind == "result":
@@ -96,7 +96,7 @@ def suffix(kind, data):
 
 def loop(kind, count, seed, folder):
     """Read so many inputs; return the counts and the findings."""
-    from slq import _archive
+    from slq._files import _archive
     from tests.torture.mutations import mutate
     from tests.torture.seeds import seeds
 

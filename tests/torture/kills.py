@@ -19,7 +19,7 @@ _COMMON = """
 import sys, time
 import numpy as np
 import slq
-from slq import _checkpoint
+from slq._run import _checkpoint
 
 _checkpoint._SHARE = np.inf  # written after every product
 path, log, pause, hang = sys.argv[1:]

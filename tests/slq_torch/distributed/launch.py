@@ -23,8 +23,8 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 
 import slq
-from slq._operators import as_operator
-from slq._runs import Runs
+from slq._operators._operators import as_operator
+from slq._run._runs import Runs
 
 TIMEOUT = 15.0
 OPTIONS = {"probes": 2, "steps": 10, "rng": 0, "reorth": "full"}
@@ -155,7 +155,7 @@ def count_traffic(rank, size):
 
 def begun(operator):
     operator = as_operator(operator)
-    storage = slq._basis.Storage()
+    storage = slq._lanczos._basis.Storage()
     runs = Runs(operator, seed=0, kind="sphere", reorth="full", storage=storage, dtype=torch.float64, references=0)
     return runs.open(2)
 

@@ -1,0 +1,1 @@
+"""Eigenpairs: a restarted search that proves what it has found."""

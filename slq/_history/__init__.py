@@ -1,0 +1,1 @@
+"""Spectra over the steps of a training."""

@@ -1,0 +1,1 @@
+"""From an operator and start vectors to tridiagonal matrices, on any array library and device."""

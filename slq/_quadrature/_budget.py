@@ -1,0 +1,132 @@
+"""The error of the whole estimated distribution, split by origin, in the unit of the tolerance.
+
+The unit is the Wasserstein-1 distance in the display coordinate as a share of its range: the mean vertical error of
+the distribution function as it is drawn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from slq._arrays import Floats
+from slq._quadrature._coordinate import Coordinate
+from slq._quadrature._measure import Measure
+
+# The 95 % quantile of the integral of |Brownian bridge| over its mean (measured; 0.5821 / 0.3133), and others.
+_QUANTILE_OVER_MEAN = {0.8: 1.36, 0.9: 1.61, 0.95: 1.86, 0.99: 2.41}
+# The error of the drawn curve was below these shares of the certified bound, or below twice its change since three
+# quarters of the steps, on every spectrum tried: where the bracket leaves little open, the curve is smooth through many
+# nodes; where it leaves open a mass h, a single node stands for that mass, and the share grows with h.
+_BOUND_SHARE, _SHARE_OF_ATOMS = 0.05, 0.25
+_POINTS = 2000
+# So many times the steps are considered for what they would save in probes.
+_LONGER = (1.25, 1.5, 2.0, 3.0)
+# Errors below this share of the range are rounding.
+_EXACT = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorBudget:
+    """How far the estimated distribution can be from the true one: shares of the displayed range.
+
+    Attributes
+    ----------
+    quadrature : float
+        Estimated error from the finite number of steps.
+    quadrature_bound : float
+        What the steps leave open at most, for certain; usually ten times larger than the error.
+    sampling : float
+        Error from the random probes, not exceeded at the confidence level.
+    numeric : float
+        From the noise floor of the operator.
+    confidence : float
+        Of the sampling part.
+    """
+
+    quadrature: float
+    quadrature_bound: float
+    sampling: float
+    numeric: float
+    confidence: float
+
+    @property
+    def total(self) -> float:
+        """Quadrature, sampling and numeric error together: what `tol` is compared with."""
+        return self.quadrature + self.sampling + self.numeric
+
+    @property
+    def advice(self) -> str:
+        """Say what would sharpen the result."""
+        parts = {
+            "more steps": self.quadrature,
+            "more probes": self.sampling,
+            "a more exact operator (float64, fixed data, no dropout)": self.numeric,
+        }
+        best = max(parts, key=lambda name: parts[name])
+        return f"{best} would sharpen it most" if parts[best] > _EXACT else "nothing is left to sharpen"
+
+
+def budget_of(
+    measure: Measure, shorter: Measure, coordinate: Coordinate, *, noise: float, confidence: float
+) -> ErrorBudget:
+    """Return the budget of a measure; `shorter` is the measure from three quarters of the steps."""
+    x, y = _points(measure, coordinate)
+    span = float(y[-1] - y[0])
+    if float(x[-1] - x[0]) <= 4 * noise:  # one eigenvalue, as far as anyone can tell
+        return ErrorBudget(0.0, 0.0, 0.0, 0.0, confidence)
+    curve = measure.cdf(x, coordinate)
+    share = measure.n_rest / measure.n
+    lower, upper = measure.bracket(x)
+    rest = np.clip((curve - measure.known_up_to(x) / measure.n) / max(share, 1e-300), 0.0, 1.0)
+    most = np.maximum(upper - rest, rest - lower)
+    bound = share * float(np.trapezoid(most, y)) / span
+    likely = np.maximum(_BOUND_SHARE, _SHARE_OF_ATOMS * (upper - lower)) * most
+    change = float(np.trapezoid(np.abs(curve - shorter.cdf(x, coordinate)), y)) / span
+    quadrature = min(max(2 * change, share * float(np.trapezoid(likely, y)) / span), bound)
+    mean = np.sqrt(2 / np.pi) * float(np.trapezoid(_deviation(rest, measure), y)) / span
+    sampling = share * mean * _quantile_over_mean(confidence)
+    numeric = float(np.mean(coordinate.slope(x))) * noise / span
+    return ErrorBudget(quadrature, bound, float(sampling), numeric, confidence)
+
+
+def settled(quadrature: float, scatter: float, probes: int, tol: float) -> bool:
+    """Tell whether more steps would raise the cost of all the probes, at least `probes`, that the tolerance takes.
+
+    The quadrature error is taken to fall like 1 / steps, and every step costs every probe a product; `scatter` is the
+    sampling error of one probe.
+    """
+
+    def cost(longer: float) -> float:
+        left = tol - quadrature / longer
+        return longer * max((scatter / left) ** 2, probes) if left > 0 else np.inf
+
+    return cost(1.0) <= min(cost(longer) for longer in _LONGER) < np.inf
+
+
+def scatter_of_one(n: int, deviation: float) -> float:
+    """Return the sampling error of one sphere probe among n eigenvalues, at 95 %, as a share of their range.
+
+    `deviation` is the mean of sqrt(F (1 - F)) over the range: at most 1/2, about 0.35 for a semicircle.
+    """
+    return float(_QUANTILE_OVER_MEAN[0.95] * np.sqrt(2 / np.pi) * deviation * np.sqrt(2 / n))
+
+
+def _deviation(rest: Floats, measure: Measure) -> Floats:
+    """Return the standard deviation of the probes' mean distribution function of the rest, by the Beta law."""
+    return np.sqrt(2 * rest * (1 - rest) / ((measure.freedom + 2) * len(measure.probes)))
+
+
+def _points(measure: Measure, coordinate: Coordinate) -> tuple[Floats, Floats]:
+    nodes = np.concatenate([p.nodes for p in measure.probes] + [measure.values])
+    y = coordinate.forward(np.array([nodes.min(), nodes.max()]))
+    grid = np.linspace(y[0], y[1], _POINTS)
+    y = np.unique(np.concatenate([grid, coordinate.forward(nodes)]))
+    return coordinate.inverse(y), y
+
+
+def _quantile_over_mean(confidence: float) -> float:
+    """Interpolate the tabulated quantiles in the normal score of the confidence."""
+    levels = np.array(sorted(_QUANTILE_OVER_MEAN))
+    return float(np.interp(confidence, levels, [_QUANTILE_OVER_MEAN[level] for level in levels]))

@@ -1,0 +1,59 @@
+"""What a run of probes has done, as arrays and facts of a checkpoint, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slq._files._contents import require_past
+from slq._lanczos._record import Past, Record, Vectors
+
+# Along which axis arrays have the rows of vectors, by the last part of their names.
+_AXES = {"deflated": 0, "previous": 1, "current": 1}
+_FIELDS = ("probes", "reorth", "scale", "asymmetry", "rounding", "underflow", "dropped")
+
+
+def packed(past: Past) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """Return arrays and facts."""
+    arrays: dict[str, npt.NDArray[Any]] = {} if past.deflated is None else {"deflated": past.deflated}
+    batches = []
+    for i, record in enumerate(past.records):
+        arrays[f"rows{i}"] = np.concatenate(record.rows)
+        arrays[f"widths{i}"] = np.array([len(rows) for rows in record.rows])
+        arrays[f"drifts{i}"] = np.array(record.drifts)
+        arrays |= {f"state{i}-{name}": x for name, x in record.state.items()}
+        batches.append({name: getattr(record, name) for name in _FIELDS})
+    return arrays, {"tests": past.tests, "batches": batches}
+
+
+def unpacked(arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any], stored: Vectors | None) -> Past:
+    """Return what was `packed`, with the vectors of its last batch."""
+    require_past(arrays, facts)
+    last = len(facts["batches"]) - 1
+    if last < 0:
+        msg = "it has no batch of probes"
+        raise ValueError(msg)
+    records = [_record(i, known, arrays, stored if i == last else None) for i, known in enumerate(facts["batches"])]
+    return Past(records, [(a, b, c) for a, b, c in facts["tests"]], arrays.get("deflated"))
+
+
+def axis(name: str) -> int | None:
+    """Return along which axis an array of `packed` is cut where vectors are, None where all ranks have the same."""
+    return _AXES.get(name.rpartition("-")[2])
+
+
+def _record(
+    number: int, known: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], stored: Vectors | None
+) -> Record:
+    """Return the record of one batch."""
+    widths, rows, prefix = arrays[f"widths{number}"], arrays[f"rows{number}"], f"state{number}-"
+    state = {name.removeprefix(prefix): x for name, x in arrays.items() if name.startswith(prefix)}
+    if widths.min() < 1 or widths.sum() != len(rows) or widths[0] != known["probes"]:
+        msg = f"rows of batch {number}"
+        raise ValueError(msg)
+    parts = np.split(rows, np.cumsum(widths)[:-1])
+    fields = {name: known[name] for name in _FIELDS}
+    return Record(rows=parts, drifts=arrays[f"drifts{number}"].tolist(), state=state, stored=stored, **fields)

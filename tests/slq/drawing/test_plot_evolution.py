@@ -1,0 +1,128 @@
+"""Pictures of a history: what is drawn is what the records hold, and a page of them needs nothing from outside."""
+
+import re
+
+import numpy as np
+import pytest
+
+import slq
+from slq._command._page import page
+
+pyplot = pytest.importorskip("matplotlib.pyplot")
+
+
+@pytest.fixture(scope="module")
+def history():
+    found = slq.History(metadata={"classes": 3})
+    for step in range(0, 50, 10):
+        operator, _ = slq.gallery.spiked(200, outliers=(20.0 + step, 10.0))
+        found = found.append(
+            step,
+            None if step == 20 else slq.spectrum(operator, probes=2, steps=30, rng=0),
+            arrays={"gradient_nodes": [0.0, 20.0 + step], "gradient_energy": [0.25, 0.75]},
+            note="the loss is <nan>" if step == 20 else "",
+            loss=1.0 / (1 + step),
+            lr=0.1,
+            gradient_concentration=0.5,
+            subspace_overlap=0.9,
+        )
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_figures_left():
+    pyplot.switch_backend("Agg")
+    yield
+    pyplot.close("all")
+
+
+def lines(axes):
+    return {line.get_label(): line.get_xydata() for line in axes.lines}
+
+
+def test_a_heat_map_counts_eigenvalues_and_leaves_nothing_white_as_none(history):
+    axes = slq.plot.evolution(history)
+    mesh = axes.collections[0]
+    counts = mesh.get_array()
+
+    assert counts.shape == (200, 5)
+    assert counts.mask[:, 2].all()  # no spectrum there
+    # Per 1/100 of the axis, in 200 cells: half the sum is the number of eigenvalues that are no outliers.
+    assert counts[:, 0].sum() / 2 == pytest.approx(198, rel=0.05)
+    assert axes.get_xlabel() == "training step"
+    assert axes.get_xlim() == (-5, 45)
+
+
+def test_edges_and_outliers_lie_on_the_heat_map(history):
+    drawn = lines(slq.plot.evolution(history, colorbar=False))
+
+    largest = drawn["largest and smallest"]
+    assert largest[:, 0].tolist() == [0, 10, 20, 30, 40]
+    assert largest[[0, 1, 3, 4], 1] == pytest.approx([20, 30, 50, 60])
+    assert {(0.0, 20.0), (40.0, 10.0)} <= {tuple(row) for row in drawn["outliers"].round(6)}
+
+
+def test_steps_far_apart_are_drawn_on_a_logarithmic_axis(history):
+    uneven = slq.History()
+    for step in (0, 1, 10, 1000):
+        uneven = uneven.append(step, history.spectra[0])
+
+    assert slq.plot.evolution(uneven).get_xscale() == "asinh"
+    assert slq.plot.evolution(uneven, step_scale="linear").get_xscale() == "linear"
+
+
+def test_ridge_lines_stand_behind_each_other_by_step(history):
+    axes = slq.plot.evolution(history, kind="ridge")
+    curves = [line.get_ydata() for line in axes.lines if line.get_gid() == "slq spectrum"]
+
+    assert len(curves) == 4
+    assert [curve.min() for curve in curves] == pytest.approx([0, 1, 2, 3])
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["0", "10", "30", "40"]
+
+
+def test_outliers_are_drawn_over_the_steps_with_the_limit_of_stability(history):
+    drawn = lines(slq.plot.outliers(history))
+
+    assert drawn["2 / lr = 20"][:, 1].tolist() == [20] * 5
+    assert drawn["outliers (2 at last, 3 classes)"].shape == (8, 2)
+
+
+def test_overlaps_are_drawn_over_the_steps_and_energy_at_one(history):
+    drawn = lines(slq.plot.overlap(history))
+    assert drawn["gradient in the top eigenspace"][:, 1].tolist() == [0.5] * 5
+
+    energy = lines(slq.plot.overlap(history, step=40))["energy of the gradient"]
+    assert energy[1:3].tolist() == [[60.0, 0.75], [0.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda h: slq.plot.evolution(h.spectra[0]), TypeError, "draws a History, got Spectrum"),
+        (lambda h: slq.plot.evolution(slq.History()), ValueError, "has no records"),
+        (lambda h: slq.plot.evolution(h, kind="pie"), ValueError, '`kind` must be "heat" or "ridge"'),
+        (lambda h: slq.plot.evolution(h, step_scale="sqrt"), ValueError, "`step_scale` must be"),
+        (lambda h: slq.plot.overlap(slq.History().append(0)), ValueError, "holds none of gradient_concentration"),
+        (lambda h: slq.plot.overlap(h, step=7), ValueError, "`step` must be a recorded one"),
+    ],
+    ids=["type", "empty", "kind", "scale", "none", "step"],
+)
+def test_what_cannot_be_drawn_is_refused(history, call, error, message):
+    with pytest.raises(error, match=message):
+        call(history)
+
+
+def test_a_page_is_complete_in_itself_and_escapes_what_it_prints(history):
+    text = page(history, 'run <script>alert("x")</script>')
+
+    assert text.count('src="data:image/png;base64,') == 4
+    assert not re.search(r'(?:src|href)="(?!data:)|url\(|@import|<script', text)
+    assert "&lt;script&gt;" in text
+    assert "step 20: the loss is &lt;nan&gt;" in text
+    assert text.count("<tr>") == 1 + len(history)
+
+
+def test_a_history_without_any_spectrum_has_a_page_too():
+    text = page(slq.History().append(0, loss=np.nan, note="the loss is nan"), "run")
+
+    assert "step 0: the loss is nan" in text
