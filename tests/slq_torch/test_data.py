@@ -6,7 +6,7 @@ from collections import UserDict, namedtuple
 import pytest
 import slq_torch
 import torch
-from slq_torch._data import as_batches, sample_count
+from slq_torch._model._data import as_batches, sample_count
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset

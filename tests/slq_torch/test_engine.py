@@ -6,7 +6,7 @@ import json
 import pytest
 import slq_torch
 import torch
-from slq_torch import _measured, _ways
+from slq_torch._engine import _measured, _ways
 from torch import nn
 
 import slq

@@ -5,7 +5,7 @@ import json
 import pytest
 import slq_torch
 import torch
-from slq_torch._likelihoods import Family, uniforms
+from slq_torch._curvature._likelihoods import Family, uniforms
 from torch import nn
 from torch.nn import functional
 

@@ -3,7 +3,7 @@
 import pytest
 import slq_torch
 import torch
-from slq_torch._formulas import Formulas
+from slq_torch._engine._formulas import Formulas
 from torch import nn
 from torch.nn import functional
 

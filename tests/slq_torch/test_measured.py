@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from slq_torch import _measured
-from slq_torch._measured import Trials
-from slq_torch._strategies import Strategy
+from slq_torch._engine import _measured
+from slq_torch._engine._measured import Trials
+from slq_torch._engine._strategies import Strategy
 
 
 class Clock:

@@ -5,7 +5,7 @@ from collections import namedtuple
 import pytest
 import slq_torch
 import torch
-from slq_torch._pieces import cut
+from slq_torch._engine._pieces import cut
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import slq_torch
 import torch
-from slq_torch import _passes
-from slq_torch._suspects import active_dropout, random_sampler
+from slq_torch._model import _passes
+from slq_torch._model._suspects import active_dropout, random_sampler
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomSampler

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import slq_torch
 import torch
-from slq_torch._recorder_plan import Cost, planned
-from slq_torch._schedule import Budget, due_by
+from slq_torch._recording._recorder_plan import Cost, planned
+from slq_torch._recording._schedule import Budget, due_by
 from torch import nn
 from torch.nn.functional import cross_entropy
 

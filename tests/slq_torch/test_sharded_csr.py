@@ -19,7 +19,7 @@ from slq._files._shard_folder import Part
 
 pytest.importorskip("torch")
 dist = pytest.importorskip("torch.distributed")
-from slq_torch._sharded_csr import _owners  # noqa: E402
+from slq_torch._ranks._sharded_csr import _owners  # noqa: E402
 from slq_torch.distributed import sharded_csr  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not (dist.is_available() and dist.is_gloo_available()), reason="no gloo")

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import slq_torch
 import torch
-from slq_torch import _ways
+from slq_torch._engine import _ways
 
 EXACT = ["graph", "graph-vmap", "forward-over-reverse", "linearize"]
 

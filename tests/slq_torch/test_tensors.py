@@ -7,7 +7,7 @@ import array_api_compat.torch as xp
 import pytest
 import slq_torch
 import torch
-from slq_torch import _tensors
+from slq_torch._tensors import _tensors
 
 
 @pytest.fixture

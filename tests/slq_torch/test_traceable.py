@@ -3,7 +3,7 @@
 import pytest
 import slq_torch
 import torch
-from slq_torch._traceable import Traceable
+from slq_torch._engine._traceable import Traceable
 from torch import nn
 from torch.nn import functional
 

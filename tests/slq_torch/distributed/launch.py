@@ -18,7 +18,8 @@ import numpy as np
 import slq_torch
 import torch
 import torch.distributed as dist
-from slq_torch import _ranks, distributed
+from slq_torch import distributed
+from slq_torch._ranks import _ranks
 from torch import nn
 from torch.distributed.fsdp import fully_shard
 

@@ -1,0 +1,1 @@
+"""Torch tensors as matrices, and traces that can be back-propagated."""
