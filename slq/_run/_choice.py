@@ -20,7 +20,8 @@ Deflate = Literal["auto", "none"]
 
 # From this dimension on one probe is sample enough; below, two tell simple eigenvalues from multiple ones.
 ONE_PROBE = 1_000_000
-# No more columns than this are multiplied at once by default.
+# No more columns than this are multiplied at once by default: within a tenth of the fastest of 8, 16 and 32 on all
+# matrices and precisions measured (docs/benchmarks.md). It does not follow the clock, so that a run can be repeated.
 _BATCH = 16
 # So many start vectors at most are kept to compare the probes' Ritz vectors; multiplicities below it can be told.
 _REFERENCES = 8
