@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from slq._arrays import Floats
-from slq._kernels import _kernels_numpy, _threads
+from slq._kernels import _kernels_numpy, _numba, _threads
 from slq._kernels._kernels_numpy import Block, Grid, Rows, Source
 
 # Numbers multiplied in one step from which on passes pay, and from which on they pay for importing numba (0.5 s).
@@ -48,7 +47,7 @@ def passes_for(source: Source, dtype: Any, width: int) -> Passes | None:
     work = _entries(source) * width
     if work < _WORTH_FUSING or np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.float64)):
         return None
-    compiled = work >= _WORTH_NUMBA and width <= _WIDEST and find_spec("numba") is not None
+    compiled = work >= _WORTH_NUMBA and width <= _WIDEST and _numba.usable()
     return (CompiledPasses if compiled else NumpyPasses)(source)
 
 

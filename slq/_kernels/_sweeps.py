@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import platform
 import sys
-from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from slq._arrays import Floats
-from slq._kernels import _threads
+from slq._kernels import _numba, _threads
 
 Rows = npt.NDArray[Any]
 
@@ -53,8 +52,8 @@ def sweeps_for(numbers: int) -> Sweeps:
 
 
 def _compilable() -> bool:
-    """Whether numba is installed and the processor converts half precision itself."""
-    if find_spec("numba") is None:
+    """Whether numba can be used and the processor converts half precision itself."""
+    if not _numba.usable():
         return False
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return True
