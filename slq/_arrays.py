@@ -207,6 +207,11 @@ def to_host(x: Array) -> Floats:
         return np.asarray(np.from_dlpack(x), dtype=longest)
 
 
+def to_host_exactly(x: Array) -> npt.NDArray[Any]:
+    """Copy an array of any library to a NumPy array of its own dtype, one that NumPy has."""
+    return to_host(x).astype(np.dtype(dtype_name(x.dtype)), copy=False)
+
+
 def from_host(x: npt.NDArray[Any], xp: Any, *, dtype: Any, device: Any) -> Array:
     """Copy a NumPy array to a library's device in the given dtype."""
     # torch takes neither negative strides nor, without a warning, arrays that cannot be written to.
@@ -225,6 +230,17 @@ def host_view(x: Array) -> Any:
 def from_view(x: npt.NDArray[Any], xp: Any) -> Array:
     """Return a NumPy array as one of a library that `host_view` knows, sharing its memory."""
     return x if is_numpy(xp) else xp.from_numpy(x)
+
+
+def waited(x: Any) -> Any:
+    """Return what a product gave, when its device is done with it."""
+    if hasattr(x, "block_until_ready"):  # jax
+        return x.block_until_ready()
+    if hasattr(x, "__cuda_array_interface__"):  # of torch and CuPy
+        cuda: Any = importlib.import_module(type(x).__module__.split(".")[0]).cuda
+        stream = cuda.current_stream(x.device) if hasattr(cuda, "current_stream") else cuda.get_current_stream()
+        stream.synchronize()
+    return x
 
 
 def cast(x: Array, dtype: Any, xp: Any) -> Array:

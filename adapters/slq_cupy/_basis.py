@@ -4,10 +4,12 @@ The same block Gram-Schmidt as the core's, by kernels that read vectors of a sho
 float16 has too small a range for the entries of a unit vector: there vectors are stored times about sqrt(n).
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import cupy
 import numpy as np
+import numpy.typing as npt
 
 from slq_cupy._kernels import WIDTH, kernels
 
@@ -36,11 +38,30 @@ class Basis:
 
     def append(self, rows: Any) -> None:
         """Store one more vector per probe: `rows` of shape (k, n)."""
+        block, place = self._next(rows.shape)
+        self._kernels.store(rows, block, self._scale, place)
+
+    def __len__(self) -> int:
+        """Return the number of vectors stored per probe."""
+        return sum(count for _, count in self._filled())
+
+    def stored(self, first: int) -> Iterator[npt.NDArray[Any]]:
+        """Give the vectors from number `first` on as they are kept, on the host, each of shape (k, n)."""
+        for number in range(first, len(self)):
+            yield self._blocks[number // WIDTH][:, number % WIDTH].copy().get()
+
+    def restore(self, rows: npt.NDArray[Any]) -> None:
+        """Store one more vector per probe as `stored` gave it."""
+        block, place = self._next(rows.shape)
+        block[:, place] = cupy.asarray(rows)
+
+    def _next(self, shape: tuple[int, int]) -> tuple[Any, int]:
+        """Return the block and the place in it of the next vectors, of this shape."""
         if self._used == WIDTH:
-            self._blocks.append(cupy.empty((rows.shape[0], WIDTH, rows.shape[1]), dtype=self._stored))
+            self._blocks.append(cupy.empty((shape[0], WIDTH, shape[1]), dtype=self._stored))
             self._used = 0
-        self._kernels.store(rows, self._blocks[-1], self._scale, self._used)
         self._used += 1
+        return self._blocks[-1], self._used - 1
 
     def project_out(self, rows: Any) -> Any:
         """Overwrite rows with what is orthogonal to the stored vectors; return the square of what that removed."""

@@ -4,7 +4,7 @@ A step without stored vectors reads and writes vectors nine times; separate oper
 coefficients stay on the device until the core fetches them: no call in a step waits for the device.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import cupy
@@ -73,6 +73,33 @@ class Krylov:
     def projected(self) -> tuple[int, float, float]:
         """Nothing: what a device does takes no time that could be seen here."""
         return 0, 0.0, 1.0
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Return what the recurrence goes on from, but for the past vectors, on the host."""
+        return {
+            "previous": self._previous.get(),
+            "current": self.current.get(),
+            "numbers": np.stack([self._beta.get(), self._drift.get()]),
+            "constants": np.array([self._scale, self._steps]),
+        }
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]], stored: Iterable[npt.NDArray[Any]]) -> None:
+        """Go on from what `state` gave, and past vectors as `stored` gives them."""
+        self._previous, self.current = cupy.asarray(state["previous"]), cupy.asarray(state["current"])
+        self._beta, self._drift = (cupy.asarray(x) for x in state["numbers"])
+        self._scale, self._steps = float(state["constants"][0]), int(state["constants"][1])
+        if self._basis is not None:
+            for rows in stored:
+                self._basis.restore(rows)
+
+    def stored(self, first: int) -> Iterator[npt.NDArray[Any]]:
+        """Give past vectors from the given number on, as they are kept."""
+        return iter(()) if self._basis is None else self._basis.stored(first)
+
+    @property
+    def kept(self) -> int:
+        """Past vectors that are kept, per probe."""
+        return 0 if self._basis is None else len(self._basis)
 
     def images(self, product: Callable[[Any], Any]) -> Any:
         """Return A times the current vectors, as rows."""

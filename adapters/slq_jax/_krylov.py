@@ -5,6 +5,7 @@ every new length of the basis would be compiled anew, seconds per run. Here vect
 zeros, past probes stay in their rows, and a step is two compiled calls and two per block. Nothing waits for the device.
 """
 
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -54,6 +55,37 @@ class JaxKrylov:
     def orthogonal(self) -> bool:
         """Whether new vectors are made orthogonal to all earlier ones."""
         return self._blocks is not None
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Return what the recurrence goes on from, but for the past vectors, on the host."""
+        return {
+            "previous": np.asarray(self._previous),
+            "current": np.asarray(self.current),
+            "numbers": np.asarray(self._beta),
+            "constants": np.array([self._scale]),
+        }
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]], stored: Iterable[npt.NDArray[Any]]) -> None:
+        """Go on from what `state` gave, and past vectors as `stored` gives them; those of ended probes are zeros."""
+        rows, device = self._placement.rows, self._placement.device
+        self._previous, self.current = (jax.device_put(state[x], rows or device) for x in ("previous", "current"))
+        self._beta = jax.device_put(state["numbers"], device)
+        self._scale = float(state["constants"][0])
+        for kept in stored if self._blocks is not None else ():
+            whole = np.zeros(self.current.shape, dtype=kept.dtype)
+            whole[self._alive] = kept
+            self._append(jax.device_put(whole, rows or device))
+
+    def stored(self, first: int) -> Iterator[npt.NDArray[Any]]:
+        """Give past vectors of the active probes from the given number on."""
+        for number in range(first, self.kept):
+            block: Any = (self._blocks or ())[number // _BLOCK]
+            yield np.asarray(block[:, number % _BLOCK, :])[self._alive]
+
+    @property
+    def kept(self) -> int:
+        """Past vectors that are kept, per probe."""
+        return _BLOCK * (len(self._blocks) - 1) + self._used if self._blocks else 0
 
     def combine(self, position: int, coefficients: Floats) -> jax.Array | None:
         """Return combinations of one probe's Krylov vectors as rows; None where past vectors are not kept."""

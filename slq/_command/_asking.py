@@ -33,6 +33,7 @@ def trace(
     max_products: int | None = None,
     gram: Flag = False,
     symmetric_part: Flag = False,
+    timeout: float | None = None,
     json: Flag = False,
 ) -> int:
     """Estimate the trace of a function of a matrix, such as its log-determinant.
@@ -62,6 +63,8 @@ def trace(
         Take A^T A; A may be rectangular.
     symmetric_part : bool
         Take (A + A^T) / 2.
+    timeout : float
+        Seconds that one product may take; without limit by default. A matrix in a file needs none.
     json : bool
         Print one JSON object.
     """
@@ -73,7 +76,7 @@ def trace(
         operator = operator_from(source, gram=gram, symmetric_part=symmetric_part)
         found = trace_of(
             operator, function, rtol, atol=atol, shift=shift, lower=lower, rng=seed, confidence=confidence,
-            max_products=max_products,
+            max_products=max_products, timeout=timeout,
         )  # fmt: skip
     say(estimate_as_json(found) if json else _told(found))
     return 0
@@ -92,6 +95,7 @@ def eigs(
     symmetric_part: Flag = False,
     checkpoint: Path | None = None,
     resume: Flag = False,
+    timeout: float | None = None,
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
     json: Flag = False,
 ) -> int:
@@ -121,6 +125,8 @@ def eigs(
         An .npz file that the search is written to as it goes, and resumed from where it exists.
     resume : bool
         Only resume: fail where CHECKPOINT does not exist.
+    timeout : float
+        Seconds that one product may take; without limit by default. A matrix in a file needs none.
     out : Path
         Write values, residuals and vectors to this .npz file.
     json : bool
@@ -140,7 +146,7 @@ def eigs(
             warnings.simplefilter("ignore", SlqWarning)  # the result names them, and `_tell` shows them
             pairs = eigsh(
                 operator, k, which=which, tol=tol, rng=seed, max_products=max_products, progress=watched(),
-                checkpoint=checkpoint,
+                checkpoint=checkpoint, timeout=timeout,
             )  # fmt: skip
     except RunError as error:
         if error.partial is not None:

@@ -105,6 +105,7 @@ def run(
     symmetric_part: Flag = False,
     checkpoint: Path | None = None,
     resume: Flag = False,
+    timeout: float | None = None,
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
     json: Flag = False,
 ) -> int:
@@ -139,6 +140,8 @@ def run(
         An .npz file that the run is written to as it goes, and resumed from where it exists.
     resume : bool
         Only resume: fail where CHECKPOINT does not exist.
+    timeout : float
+        Seconds that one product may take; without limit by default. A matrix in a file needs none.
     out : Path
         Result file; by default the name of SOURCE with .spectrum.npz, in the current folder.
     json : bool
@@ -156,7 +159,7 @@ def run(
             result = spectrum(
                 operator, tol=tol, probes=probes, steps=steps, rng=seed, kind=kind, reorth=reorth,
                 confidence=confidence, max_products=max_products, progress=watched(), checkpoint=checkpoint,
-                callback=lambda partial: latest.__setitem__(slice(None), [partial]),
+                timeout=timeout, callback=lambda partial: latest.__setitem__(slice(None), [partial]),
             )  # fmt: skip
     except RunError as error:
         raise RunError(str(error) + _rescue(error.partial, target), error.partial) from error

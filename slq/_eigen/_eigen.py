@@ -22,7 +22,7 @@ from slq._files import _store
 from slq._lanczos import _probes
 from slq._lanczos._probes import Seed
 from slq._operators import _deflation
-from slq._operators._operators import Operator, as_whole
+from slq._operators._operators import Operator, as_operator, as_whole
 from slq._run._checkpoint import Checkpoint
 from slq._run._opening import dtype_of_vectors
 
@@ -54,6 +54,7 @@ def eigsh(
     progress: bool = False,
     callback: Callback | None = None,
     checkpoint: str | Path | None = None,
+    timeout: float | None = None,
 ) -> Eigenpairs:
     """Compute eigenvalues and eigenvectors at the ends of the spectrum, and verify that none was missed.
 
@@ -109,6 +110,9 @@ def eigsh(
         current product (on a device after those that are queued), with a status that begins with "interrupted"; a
         second one ends it at once. Resuming costs one product of `block` columns, which tells whether the operator is
         the same.
+    timeout : float, optional
+        Seconds that one product may take, as for `slq.as_operator`; no limit by default. Not among what a checkpoint
+        must be resumed with.
 
     Returns
     -------
@@ -123,7 +127,8 @@ def eigsh(
     BlockingIOError
         If another run has `checkpoint` open.
     RunError
-        If a product is not finite, of the wrong shape or raises, or `callback` raises; `.partial` holds what was found.
+        If a product is not finite, of the wrong shape, raises or takes longer than `timeout`, or `callback` raises;
+        `.partial` holds what was found.
 
     Warns
     -----
@@ -153,7 +158,7 @@ def eigsh(
     >>> pairs.verified
     True
     """
-    operator = as_whole(A)
+    operator = as_whole(A if timeout is None else as_operator(A, timeout=timeout))
     _validate(k, which, tol, block, confidence, max_products, memory)
     vectors = dtype_of_vectors(operator, dtype)
     if _arrays.is_complex(operator.dtype):

@@ -483,8 +483,10 @@ class Hunt:
     def _raise_with_partial(self, error: Exception) -> None:
         """Re-raise what stopped the run, with what was computed before it attached."""
         partial = self._partial(f"ended by {type(error).__name__}")
+        advice = "" if self._file is None else self._file.advice
         if isinstance(error, RunError):
-            raise RunError(str(error), partial) from error
+            msg = f"{error}{advice}"
+            raise RunError(msg, partial) from error
         done = "nothing was computed" if partial is None else f"{len(partial)} pairs after {self.products} products"
-        msg = f"the run was ended by {type(error).__name__}: {error} ({done})."
+        msg = f"the run was ended by {type(error).__name__}: {error} ({done}).{advice}"
         raise RunError(msg, partial) from error

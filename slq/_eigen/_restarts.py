@@ -281,8 +281,7 @@ class Restarts:
 
     def stored(self, first: int, last: int) -> Iterable[npt.NDArray[Any]]:
         """Give rows on the host, as they are, one by one."""
-        kind = np.dtype(_arrays.dtype_name(self._dtype))
-        return (_arrays.to_host(self._rows[i : i + 1, :]).astype(kind) for i in range(first, last))
+        return (_arrays.to_host_exactly(self._rows[i : i + 1, :]) for i in range(first, last))
 
     def _restore(self, saved: Saved) -> None:
         arrays, facts = saved.arrays, saved.facts

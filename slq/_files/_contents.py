@@ -107,11 +107,14 @@ def require_history(arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, 
 def require_past(arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
     """Raise ValueError, in a few words, where arrays and facts cannot be those of a run that goes on."""
     for name, x in arrays.items():
-        if x.dtype.kind != ("i" if name.startswith("widths") else "f") and not name.startswith("state"):
+        kinds = "i" if name.startswith("widths") else "fc" if name == "columns" else "f"
+        if x.dtype.kind not in kinds and not name.startswith("state"):
             _refuse(name, f"type {x.dtype}")
+        if name == "columns" and (x.ndim != 2 or not 1 <= x.shape[1] <= x.shape[0]):
+            _refuse(name, f"shape {x.shape}")
         if name.startswith("rows") and (x.ndim != 2 or x.shape[1] < 2):
             _refuse(name, f"shape {x.shape}")
-        if x.dtype.kind == "f" and not _moderate(x):
+        if x.dtype.kind in "fc" and not _moderate(x):
             _refuse(name, f"not a number, or beyond {_MOST:g}")
     sizes = [size for test in facts["tests"] for size in test]
     sizes += [batch[name] for batch in facts["batches"] for name in ("scale", "asymmetry", "rounding", "underflow")]

@@ -8,6 +8,7 @@ Gram-Schmidt. Two sweeps make the vectors orthogonal to rounding ("twice is enou
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -86,14 +87,26 @@ class Basis:
     def append(self, rows: Array) -> None:
         """Store one more vector per probe: `rows` of shape (probes, n)."""
         dtype = rows.dtype if self._precision is None else getattr(self._xp, self._precision)
+        factor = self._factor(rows)
+        self._put(_arrays.cast(rows if factor == 1.0 else rows * factor, dtype, self._xp))
+
+    def stored(self, first: int) -> Iterator[npt.NDArray[Any]]:
+        """Give the vectors from number `first` on as they are kept, on the host, each of shape (probes, n)."""
+        for number in range(first, len(self)):
+            yield _arrays.to_host_exactly(self._blocks[number // _BLOCK][:, number % _BLOCK, :])
+
+    def restore(self, rows: npt.NDArray[Any], device: Any) -> None:
+        """Store one more vector per probe as `stored` gave it."""
+        dtype = getattr(self._xp, rows.dtype.name)
+        self._put(_arrays.from_host(rows, self._xp, dtype=dtype, device=device))
+
+    def _put(self, rows: Array) -> None:
         if self._used == _BLOCK:
             shape = (rows.shape[0], _BLOCK, rows.shape[1])
-            self._blocks.append(self._xp.empty(shape, dtype=dtype, device=_arrays.device_of(rows)))
+            self._blocks.append(self._xp.empty(shape, dtype=rows.dtype, device=_arrays.device_of(rows)))
             self._used = 0
         where = (slice(None), self._used, slice(None))
-        factor = self._factor(rows)
-        stored = rows if factor == 1.0 else rows * factor
-        self._blocks[-1] = _arrays.assign(self._blocks[-1], where, _arrays.cast(stored, dtype, self._xp))
+        self._blocks[-1] = _arrays.assign(self._blocks[-1], where, rows)
         self._used += 1
 
     def project_out(self, rows: Array) -> tuple[Array, Array | None]:

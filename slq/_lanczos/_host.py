@@ -34,6 +34,14 @@ _LEFT = 4.0
 _PASSED, _PASSED_WITH_BASIS = 8, 40
 
 
+class NotFiniteError(ArithmeticError):
+    """The images of the probes at these `positions` are not finite; the recurrence stays where it was."""
+
+    def __init__(self, positions: list[int]) -> None:
+        super().__init__(positions)
+        self.positions = positions
+
+
 class HostKrylov:
     """The newest two Krylov vectors of all active probes, and the step to the next; stands in for a `Krylov`.
 
@@ -175,10 +183,11 @@ class HostKrylov:
 
     # What overflows becomes a coefficient that is not finite, which the run tells of; NumPy need not warn as well.
     @np.errstate(over="ignore", invalid="ignore", under="ignore")
-    def step(self, images: Rows) -> Floats:
+    def step(self, images: Rows, *, strict: bool = True) -> Floats:
         """Go on to the next vectors, given A times the current ones.
 
         Returns an array of shape (k, 2 + r): alpha, beta, and the current vectors' inner products with the references.
+        Raises NotFiniteError, having changed nothing, where images are not finite, if `strict`.
         """
         older, q, w, *spare = self._rows
         first: list[Floats] = [
@@ -187,6 +196,8 @@ class HostKrylov:
         if self._references is not None:
             first.extend(np.matmul(self._references, q.T))
         alpha, *overlaps = self._shards.reduce(np.stack(first))
+        if strict and not (finite := np.isfinite(alpha)).all():
+            raise NotFiniteError(np.flatnonzero(~finite).tolist())
         terms = self._terms
         back, own, squares = terms(images, older, q, np.stack([self._beta, alpha]), w)
         due = self._loss is None or self._loss.grows(alpha, np.sqrt(squares), np.stack([back, own]))

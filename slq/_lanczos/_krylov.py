@@ -6,7 +6,8 @@ doi:10.1093/imamat/10.3.373).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -124,6 +125,38 @@ class Krylov:
     def pair(self) -> tuple[Array, Array, Array]:
         """Return the newest vectors, those before, and what couples them: all that a recurrence goes on from."""
         return self.current, self._previous, self._beta
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Return what the recurrence goes on from, but for the past vectors, on the host."""
+        xp = self._xp
+        numbers = [self._beta, self._drift, self._strangers, _arrays.cast(self._ended, self._beta.dtype, xp)]
+        return {
+            "previous": _arrays.to_host_exactly(self._previous),
+            "current": _arrays.to_host_exactly(self.current),
+            "numbers": np.stack([_arrays.to_host(x) for x in numbers]),
+            "constants": np.array([self._scale, self._steps]),
+        }
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]], stored: Iterable[npt.NDArray[Any]]) -> None:
+        """Go on from what `state` gave, and past vectors as `stored` gives them."""
+        dtype, device = self.current.dtype, _arrays.device_of(self.current)
+        placed = partial(_arrays.from_host, xp=self._xp, dtype=dtype, device=device)
+        self._previous, self.current = placed(state["previous"]), placed(state["current"])
+        self._beta, self._drift, self._strangers, ended = map(placed, state["numbers"])
+        self._ended = ended > 0
+        self._scale, self._steps = float(state["constants"][0]), int(state["constants"][1])
+        if self._basis is not None:
+            for rows in stored:
+                self._basis.restore(rows, device)
+
+    def stored(self, first: int) -> Iterator[npt.NDArray[Any]]:
+        """Give past vectors from the given number on, as they are kept."""
+        return iter(()) if self._basis is None else self._basis.stored(first)
+
+    @property
+    def kept(self) -> int:
+        """Past vectors that are kept, per probe."""
+        return 0 if self._basis is None else len(self._basis)
 
     def images(self, product: Callable[[Array], Array]) -> Array:
         """Return A times the current vectors, as rows."""

@@ -23,7 +23,7 @@ from slq._errors import RunError
 from slq._kernels._kernels import Passes, Product, passes_for
 from slq._lanczos._basis import Storage
 from slq._lanczos._fused import Fused
-from slq._lanczos._host import HostKrylov
+from slq._lanczos._host import HostKrylov, NotFiniteError
 from slq._lanczos._krylov import Krylov
 from slq._lanczos._record import Record
 from slq._lanczos._tridiagonal import Tridiagonal
@@ -190,11 +190,16 @@ class LanczosRun:
     @property
     def kept(self) -> int:
         """Past vectors that are kept, per probe, and can be given."""
-        return getattr(self._krylov, "kept", 0)
+        return self._krylov.kept if self._resumable else 0
 
     def stored(self, first: int) -> tuple[npt.NDArray[np.intp], Iterable[npt.NDArray[Any]]]:
         """Return the numbers of the active probes and, from number `first` on, their past vectors as they are kept."""
-        return self._active, self._krylov.stored(first) if isinstance(self._krylov, HostKrylov | Fused) else ()
+        return self._active, self._krylov.stored(first) if self._resumable else ()
+
+    @property
+    def _resumable(self) -> bool:
+        """Whether the recurrence can tell what it goes on from: an adapter's may not."""
+        return hasattr(self._krylov, "state")
 
     @property
     def record(self) -> Record | None:
@@ -203,7 +208,7 @@ class LanczosRun:
         if len(rows) != self._made or not all(np.isfinite(row[:, :2]).all() for row in rows[self._fetched :]):
             return None
         scale = 1.0 if self._scale is None else self._scale
-        state = self._krylov.state() if isinstance(self._krylov, HostKrylov | Fused) else {}
+        state = self._krylov.state() if self._resumable else {}
         return replace(
             self._record,
             rows=rows,
@@ -297,10 +302,23 @@ class LanczosRun:
                 images = krylov.rescale(images, 1.0 / self._scale)
         if self.asymmetry is None:
             self.asymmetry = krylov.asymmetry(images)
-        self._pending.append(krylov.step(images))
+        self._pending.append(self._on(images))
         self._made += 1
         if self.after_step is not None:
             self.after_step(True)
+
+    def _on(self, images: Array) -> Array:
+        """Take the recurrence a step further; images that are not finite leave it where it was, as far as one sees."""
+        krylov = self._krylov
+        if not isinstance(krylov, HostKrylov):
+            return krylov.step(images)
+        try:
+            return krylov.step(images)
+        except NotFiniteError as error:
+            for position in error.positions:
+                if not self._has_ended(position):
+                    raise self._not_finite(self._made, int(self._active[position])) from None
+            return krylov.step(images, strict=False)
 
     def _product(self, rows: Array) -> Array:
         """Return A applied to each row, in the run's dtype."""
@@ -351,7 +369,9 @@ class LanczosRun:
         lengths = np.array([len(self._coefficients[probe]) for probe in self._active])
         worst = int(np.argmin(np.where(ended, reached, lengths)))
         if lengths[worst] < reached and not ended[worst]:
-            self._raise_not_finite(int(lengths[worst]), int(self._active[worst]))
+            for probe in self._active:  # all keep what all have made
+                del self._coefficients[probe][lengths[worst] :]
+            raise self._not_finite(int(lengths[worst]), int(self._active[worst]))
         self._record.rows.extend(table[len(self._record.rows) - self._fetched :])
         drifts.extend([drift] * (self._made - len(drifts)))
         self._fetched = self._made
@@ -391,16 +411,23 @@ class LanczosRun:
                 return True
         return False
 
-    def _raise_not_finite(self, steps: int, first: int) -> None:
-        """Keep the steps that all active probes have made, and name the first probe that made no more."""
-        for probe in self._active:
-            del self._coefficients[probe][steps:]
+    def _has_ended(self, position: int) -> bool:
+        """Whether what was not fetched yet tells that a probe has ended, after which its numbers mean nothing."""
+        probe = self._active[position]
+        rows, norm = self._coefficients[probe], self._norms[probe]
+        self._coefficients[probe] = list(rows)
+        ended = bool(self._pending) and self._take(probe, np.stack(_table(self._pending, self._xp))[:, position])
+        self._coefficients[probe], self._norms[probe] = rows, norm
+        return ended
+
+    def _not_finite(self, steps: int, probe: int) -> RunError:
+        """Return the error that names a probe that made no more steps than these."""
         msg = (
-            f"the product gave NaN or Inf for probe {self._first + first} at step {steps + 1}. Common causes: a loss "
+            f"the product gave NaN or Inf for probe {self._first + probe} at step {steps + 1}. Common causes: a loss "
             "that overflows in half precision, a division by zero inside the operator, uninitialised memory. "
             "`slq.check` looks for the cause; the steps already done are kept."
         )
-        raise RunError(msg)
+        return RunError(msg)
 
 
 def _table(pending: list[Array], xp: Any) -> list[npt.NDArray[Any]]:

@@ -79,8 +79,11 @@ class Past:
         Asymmetry, change and products of each test of repeatability.
     deflated : ndarray, shape (n, d), optional
         Eigenvectors that are projected out of all batches but the first.
+    columns : ndarray, shape (n, m), optional
+        The first columns of the matrix, where all are multiplied.
     """
 
     records: list[Record] = field(default_factory=list)
     tests: list[tuple[float, float, int]] = field(default_factory=list)
     deflated: npt.NDArray[Any] | None = None
+    columns: npt.NDArray[Any] | None = None

@@ -8,7 +8,7 @@ the adapter that registered under the entry-point group `slq.adapters`, imported
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import entry_points
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -23,6 +23,7 @@ from slq._kernels._entries import Traces, dense_traces
 from slq._kernels._kernels import Product
 from slq._kernels._kernels_numpy import Rows
 from slq._kernels._triangles import require_two_triangles
+from slq._operators._timeout import limited
 from slq._shards import Reduce, Shards, own
 
 Multiply = Callable[[Array], Array]
@@ -140,7 +141,9 @@ class Operator:
         return self.product(X)
 
 
-def as_operator(obj: Any, /, *, n: int | None = None, like: Array | None = None, block: bool = False) -> Operator:
+def as_operator(
+    obj: Any, /, *, n: int | None = None, like: Array | None = None, block: bool = False, timeout: float | None = None
+) -> Operator:
     """Return `obj` as an operator that slq can multiply by.
 
     Nothing is multiplied here, and matrices are not copied, except integer and boolean ones, which become float64
@@ -160,6 +163,13 @@ def as_operator(obj: Any, /, *, n: int | None = None, like: Array | None = None,
     block : bool, default False
         For a callable: whether it takes (n, b) blocks. By default it is called with one (n,) vector at a time, since a
         function written for vectors can accept a block and return nonsense.
+    timeout : float, optional
+        Seconds that one product may take, of a block as wide as it comes; without limit by default. A product that has
+        not returned then is given up: TimeoutError, and of a run RunError, with all that was done before. Products are
+        made one by one in a thread of their own for that, which costs about 0.1 ms each; of a device they are waited
+        for. One that hangs stays in its thread, which cannot be ended but with the process, and goes on with whatever
+        it changes. Python itself cannot go on where compiled code hangs and holds its lock. A sparse
+        matrix, which slq multiplies by itself, needs no limit and gets none.
 
     Returns
     -------
@@ -172,7 +182,8 @@ def as_operator(obj: Any, /, *, n: int | None = None, like: Array | None = None,
         If `obj` offers no product, is a lazy (dask) array, or has a dtype that is neither floating nor complex and
         cannot be converted, or `n` is no integer.
     ValueError
-        If `obj` is empty or not square, or `n` is missing for a callable.
+        If `obj` is empty or not square, `n` is missing for a callable, or `timeout` is not positive, or is asked for
+        where vectors are cut into shards.
 
     Examples
     --------
@@ -183,6 +194,8 @@ def as_operator(obj: Any, /, *, n: int | None = None, like: Array | None = None,
     >>> operator.shape
     (50, 50)
     """
+    if timeout is not None:
+        return _with_timeout(as_operator(obj, n=n, like=like, block=block), timeout)
     if isinstance(obj, Operator):
         return obj
     if _arrays.is_deferred(obj):
@@ -208,6 +221,18 @@ def as_operator(obj: Any, /, *, n: int | None = None, like: Array | None = None,
         "sparse matrix, an object with `shape` and `matmat`, `matvec` or `@`, or a callable together with `n=`."
     )
     raise TypeError(msg)
+
+
+def _with_timeout(operator: Operator, seconds: float) -> Operator:
+    """Return an operator whose products may take so many seconds each."""
+    product = limited(operator.product, seconds, str(operator.metadata.get("kind", "the operator")))
+    if not operator.shards.whole:
+        msg = (
+            "`timeout` is not for vectors that are cut into shards: ranks wait for each other in a product, and one "
+            "that goes on alone leaves the others behind. Give it to init_process_group(timeout=...), which ends all."
+        )
+        raise ValueError(msg)
+    return operator if isinstance(operator.product, Product) else replace(operator, product=product)
 
 
 def as_whole(obj: Any, /) -> Operator:

@@ -5,6 +5,7 @@ The eigenvalues are kept as a run of one "probe" whose tridiagonal matrix is dia
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ from slq._lanczos import _probes
 from slq._lanczos._tridiagonal import Tridiagonal
 from slq._operators._operators import Operator, multiplied
 from slq._quadrature._quadrature import Rule
+
+Columns = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +49,43 @@ class Diagonalised:
     products: int
 
 
-def diagonalise(operator: Operator, batch: int, seed: int) -> Diagonalised:
-    """Multiply all n unit vectors, `batch` at once, and one more that tells whether products repeat."""
+def diagonalise(
+    operator: Operator,
+    batch: int,
+    seed: int,
+    *,
+    done: Columns | None = None,
+    after: Callable[[Columns], object] | None = None,
+) -> Diagonalised:
+    """Multiply all n unit vectors, `batch` at once, and one more that tells whether products repeat.
+
+    The first columns may be `done` already; `after` is called with all so far after every product.
+    """
     copies = operator.copies
     n = operator.n // copies
     field = np.float64 if copies == 1 else np.complex128
-    matrix: npt.NDArray[Any] = np.empty((n, n), dtype=field, order="F")
-    rounding = _arrays.epsilon(operator.dtype)
-    for start in range(0, n, batch):
-        columns = np.zeros((operator.n, min(batch, n - start)))
-        columns[::copies] = np.eye(n, columns.shape[1], -start)
-        matrix[:, start : start + batch], unit = _product(operator, columns)
-        rounding = max(rounding, unit)
-    if not np.isfinite(matrix).all():
-        column = int(np.flatnonzero(~np.isfinite(matrix).all(axis=0))[0])
-        msg = f"the product gave NaN or Inf for unit vector {column}. `slq.check` looks for the cause."
-        raise RunError(msg)
+    matrix: Columns = np.empty((n, n), dtype=field, order="F")
+    rounding, begin = _arrays.epsilon(operator.dtype), 0
+    if done is not None:
+        begin = done.shape[1]
+        matrix[:, :begin] = done
+    for start in range(begin, n, batch):
+        width = min(batch, n - start)
+        image, unit = _product(operator, _unit_vectors(n, range(start, start + width), copies))
+        if not (finite := np.isfinite(image).all(axis=0)).all():
+            msg = (
+                f"the product gave NaN or Inf for unit vector {start + int(np.argmin(finite))}. `slq.check` looks for "
+                "the cause."
+            )
+            raise RunError(msg)
+        matrix[:, start : start + width], rounding = image, max(rounding, unit)
+        if after is not None:
+            after(matrix[:, : start + width])
     size = float(np.abs(matrix).max()) or 1.0
-    matrix /= size
+    matrix = matrix / size  # the columns themselves may be kept
     v = _probes.probe(operator.n, seed=seed, index=0)[:, None]
-    again, built = _product(operator, v)[0] / size, matrix @ _folded(v, copies)
+    image, unit = _product(operator, v)
+    again, built, rounding = image / size, matrix @ _folded(v, copies), max(rounding, unit)
     change = float(np.linalg.norm(again - built) / (np.linalg.norm(built) or 1.0))
     norm = float(np.linalg.norm(matrix)) or 1.0
     asymmetry = float(np.linalg.norm(matrix - matrix.conj().T) / norm)
@@ -77,10 +97,24 @@ def diagonalise(operator: Operator, batch: int, seed: int) -> Diagonalised:
     return Diagonalised(T, asymmetry, 0.0 if repeats else change, rounding, n + 1)
 
 
+def change_of_first(operator: Operator, done: Columns) -> float:
+    """Multiply the first unit vector again; return how much that differs from the first of some columns, relative."""
+    image = _product(operator, _unit_vectors(len(done), range(1), operator.copies))[0][:, 0]
+    change, size = float(np.linalg.norm(image - done[:, 0])), float(np.linalg.norm(done[:, 0])) or 1.0
+    return change / size if change > 8 * _arrays.epsilon(operator.dtype) * size else 0.0
+
+
 def rule_of(T: Tridiagonal) -> Rule:
     """Return the rule of eigenvalues kept as a diagonal matrix: each weighs 1 / n."""
     nodes = np.sort(T.alpha, axis=1)
     return Rule(nodes, np.full_like(nodes, 1 / nodes.size), np.zeros_like(nodes), np.zeros((*nodes.shape, 0)))
+
+
+def _unit_vectors(n: int, numbers: range, copies: int) -> Floats:
+    """Return unit vectors of the matrix as those of its real form."""
+    columns = np.zeros((copies * n, len(numbers)))
+    columns[::copies] = np.eye(n, len(numbers), -numbers.start)
+    return columns
 
 
 def _folded(block: Floats, copies: int) -> npt.NDArray[Any]:

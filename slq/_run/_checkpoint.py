@@ -162,6 +162,11 @@ class Checkpoint(Generic[Content]):
         signal.signal(number, self._previous[number])
 
     @property
+    def advice(self) -> str:
+        """What to do where a run has ended by an error, as a sentence to be appended; none where nothing is written."""
+        return f" The same call goes on from {self.path}." if self.path.exists() else ""
+
+    @property
     def _own(self) -> Path:
         """The file that vectors lie beside."""
         return self.path

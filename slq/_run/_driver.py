@@ -60,6 +60,7 @@ def spectrum(
     progress: bool = False,
     callback: Callback | None = None,
     checkpoint: str | Path | None = None,
+    timeout: float | None = None,
 ) -> Spectrum:
     """Estimate the spectrum of a symmetric or Hermitian operator by stochastic Lanczos quadrature.
 
@@ -116,8 +117,11 @@ def spectrum(
         exists: with the same operator and options, to the same numbers. It stays when the run has ended; a call with it
         gives the result again. Not part of what `Spectrum.save` writes. SIGINT and SIGTERM end a run that has one after
         the current product, with status "interrupted"; a second one ends it at once. Resuming costs one product, which
-        tells whether the operator is the same. Past vectors lie in a file beside it; those of jax and of several GPUs
-        are not written: their last batch of probes begins again.
+        tells whether the operator is the same. Past vectors lie in a file beside it; those of several GPUs by CuPy are
+        not written: their last batch of probes begins again.
+    timeout : float, optional
+        Seconds that one product may take, as for `slq.as_operator`; no limit by default. Not among what a checkpoint
+        must be resumed with.
 
     Returns
     -------
@@ -132,8 +136,8 @@ def spectrum(
     BlockingIOError
         If another run has `checkpoint` open.
     RunError
-        If a product is not finite, of the wrong shape, raises or writes into its argument, or `callback` raises;
-        `.partial` holds what was done.
+        If a product is not finite, of the wrong shape, raises, takes longer than `timeout` or writes into its argument,
+        or `callback` raises; `.partial` holds what was done.
 
     Warns
     -----
@@ -173,6 +177,7 @@ def spectrum(
         progress=progress,
         callback=callback,
         checkpoint=checkpoint,
+        timeout=timeout,
         goal={"tol": tol},
     )
     status = "interrupted"

@@ -18,7 +18,7 @@ from slq._lanczos._basis import Precision
 from slq._lanczos._probes import Kind, Seed
 from slq._lanczos._record import Past
 from slq._operators._hermitian import real_form
-from slq._operators._operators import Operator
+from slq._operators._operators import Operator, as_operator
 from slq._run import _past
 from slq._run._checkpoint import Checkpoint
 from slq._run._checkpoint_shards import ShardedCheckpoint
@@ -50,6 +50,7 @@ def open_session(
     before: Spectrum | None = None,
     patience: float = 1.0,
     checkpoint: str | Path | None = None,
+    timeout: float | None = None,
     goal: Mapping[str, Any] | None = None,
     begin: int = 0,
     test: bool = True,
@@ -73,7 +74,7 @@ def open_session(
         deflate=deflate,
         memory=memory,
     )
-    operator = real_form(A)
+    operator = real_form(A if timeout is None else as_operator(A, timeout=timeout))
     vectors = dtype_of_vectors(operator, dtype)
     on_host = _arrays.host_view(operator.xp.zeros(1, dtype=vectors, device=operator.device)) is not None
     shards, seed, saved = operator.shards.checked(), _probes.seed_from(rng), None
@@ -134,10 +135,13 @@ def open_session(
 
 
 def _recognise(file: Checkpoint[Past], past: Past, session: Session) -> None:
-    """Refuse another operator than that of the file, by one product with the first probe."""
-    first = past.records[0]
-    alpha, beta = (float(x) * first.scale for x in first.rows[0][0, :2])
-    change = session.runs.again(1, alpha, beta)[1]
+    """Refuse another operator than that of the file, by one product with the first probe or unit vector."""
+    if past.records:
+        first = past.records[0]
+        alpha, beta = (float(x) * first.scale for x in first.rows[0][0, :2])
+        change = session.runs.again(1, alpha, beta)[1]
+    else:
+        change = session.change_of_columns()
     file.recognise(change, max([session.operator.noise, *(seen[1] for seen in past.tests)]))
 
 

@@ -18,7 +18,8 @@ _FIELDS = ("probes", "reorth", "scale", "asymmetry", "rounding", "underflow", "d
 
 def packed(past: Past) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
     """Return arrays and facts."""
-    arrays: dict[str, npt.NDArray[Any]] = {} if past.deflated is None else {"deflated": past.deflated}
+    whole = {"deflated": past.deflated, "columns": past.columns}
+    arrays: dict[str, npt.NDArray[Any]] = {name: x for name, x in whole.items() if x is not None}
     batches = []
     for i, record in enumerate(past.records):
         arrays[f"rows{i}"] = np.concatenate(record.rows)
@@ -33,11 +34,12 @@ def unpacked(arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any], s
     """Return what was `packed`, with the vectors of its last batch."""
     require_past(arrays, facts)
     last = len(facts["batches"]) - 1
-    if last < 0:
-        msg = "it has no batch of probes"
+    if last < 0 and "columns" not in arrays:
+        msg = "it has neither probes nor columns"
         raise ValueError(msg)
     records = [_record(i, known, arrays, stored if i == last else None) for i, known in enumerate(facts["batches"])]
-    return Past(records, [(a, b, c) for a, b, c in facts["tests"]], arrays.get("deflated"))
+    tests = [(a, b, c) for a, b, c in facts["tests"]]
+    return Past(records, tests, arrays.get("deflated"), arrays.get("columns"))
 
 
 def axis(name: str) -> int | None:

@@ -196,7 +196,7 @@ class Runs:
             record = self._open.record
             if record is None:
                 return None
-            records[-1:] = [record] if record.state else []
+            records[-1:] = [record] if record.state and record.rows else []
         return Past(records, list(self._tests), None if vectors is None else np.ascontiguousarray(vectors.T))
 
     @property

@@ -25,7 +25,7 @@ from slq._lanczos._probes import Kind
 from slq._lanczos._record import Past
 from slq._operators._operators import Operator, noise_of
 from slq._progress import NoMeter, meter
-from slq._quadrature._dense import Diagonalised, diagonalise
+from slq._quadrature._dense import Columns, Diagonalised, change_of_first, diagonalise
 from slq._run import _past
 from slq._run._checkpoint import AnotherRun, Checkpoint, Interrupted
 from slq._run._choice import Choice
@@ -96,6 +96,11 @@ class Session:
         self._began = perf_counter() - (checkpoint.seconds if checkpoint else 0.0)
         self._deflated = np.zeros(0) if before is None else before.deflated
         self._exact: Diagonalised | None = None
+        past = None if checkpoint is None else checkpoint.content
+        self._columns = None if past is None else past.columns  # of the matrix, where all are multiplied
+        if self._columns is not None and self._columns.shape[0] != self.n:
+            msg = f"`checkpoint` is damaged: its columns have length {len(self._columns)}. Remove it to begin again."
+            raise ValueError(msg)
         self._known: tuple[Traces | None] | None = None  # asked for once
         self._backed_off, self._stopped = "", False
 
@@ -118,6 +123,15 @@ class Session:
         """Multiply once more where the budget allows, to see whether products repeat and are symmetric."""
         if not self._tests or self.runs.products + _TEST > self._allowed:
             return
+        try:
+            self._repeat()
+        except Exception:
+            if self.operator.shards.whole:
+                self._save()
+            raise
+
+    def _repeat(self) -> None:
+        """Multiply once more, without the vectors of the open batch where memory is short."""
         try:
             self.runs.repeat()
             return
@@ -167,12 +181,13 @@ class Session:
     def _save(self) -> None:
         """Write what was done, if there is something that one can go on from."""
         file, past = self._checkpoint, self.runs.past()
-        if file is None or past is None or not (past.records and past.records[0].rows):
+        if file is None or past is None or not ((past.records and past.records[0].rows) or self._columns is not None):
             return
-        last = past.records[-1]
-        (broken,) = self.operator.shards.any(not all(np.isfinite(x).all() for x in last.state.values()))
+        state = past.records[-1].state if past.records else {}
+        (broken,) = self.operator.shards.any(not all(np.isfinite(x).all() for x in state.values()))
         if not broken:
-            vectors = self._vectors(len(past.records) - 1) if last.state else None
+            vectors = self._vectors(len(past.records) - 1) if state else None
+            past = replace(past, columns=self._columns)
             file.save(*_past.packed(past), vectors, perf_counter() - self._began)
 
     def _vectors(self, batch: int) -> Vectors | None:
@@ -290,10 +305,36 @@ class Session:
         return "exact: all eigenvalues, from all columns"
 
     def _diagonalise(self) -> None:
-        self._exact = diagonalise(self.operator, self.choice.batch, self._seed)
+        try:
+            after = None if self._checkpoint is None else self._after_columns
+            self._exact = diagonalise(self.operator, self.choice.batch, self._seed, done=self._columns, after=after)
+        except Exception as error:
+            if self.operator.shards.whole and not isinstance(error, Interrupted) and not _arrays.out_of_memory(error):
+                self._save()
+            raise
         n = self.operator.n
         size = float(np.max(np.abs(self._exact.tridiagonal.alpha))) / np.sqrt(n)  # of products of unit vectors
         self.runs.underflow = max(self.runs.underflow, _arrays.underflow(n, size, self.operator.dtype))
+
+    def _after_columns(self, columns: Columns) -> None:
+        """Write the checkpoint when it is time to, at the latest when a signal asks to end."""
+        self._columns, file, shards = columns, self._checkpoint, self.operator.shards
+        due, asked = (False, False) if file is None else shards.any(file.due(columns.nbytes), file.asked)
+        if due or asked:
+            self._save()
+        if asked:
+            raise Interrupted
+
+    @property
+    def _column_products(self) -> int:
+        """Products that columns of the matrix have taken."""
+        if self._exact is not None:
+            return self._exact.products
+        return 0 if self._columns is None else self._columns.shape[1]
+
+    def change_of_columns(self) -> float:
+        """Return how much the first column, multiplied again, differs from the one that is known; relative."""
+        return 0.0 if self._columns is None else change_of_first(self.operator, self._columns)
 
     def resolving_is_cheaper(self, probes: float) -> bool:
         """Whether taking the open probes to n steps, where all is known, costs less than running so many in all."""
@@ -340,7 +381,7 @@ class Session:
         if spectrum is None:
             msg = "no step was made. Raise `max_products` or lower `probes`."
             if self._interrupted:
-                msg = "interrupted before the first step was done."
+                msg = "interrupted before the first step was done." + self._advice
             raise RunError(msg)
         return spectrum
 
@@ -390,7 +431,7 @@ class Session:
             self._seed,
             runs.reorth if exact is None else "full",
             self._noise(float(np.max(np.abs(T.alpha) + T.beta))),
-            runs.products + (exact.products if exact else 0) + (self._before.products if self._before else 0),
+            runs.products + self._column_products + (self._before.products if self._before else 0),
             perf_counter() - self._began + (self._before.seconds if self._before else 0.0),
             status,
             found,
@@ -459,6 +500,11 @@ class Session:
     def _predicted(self) -> str:
         return "it would take about {:.2g} s beside {:.2g} s of products".format(*self._ahead())
 
+    @property
+    def _advice(self) -> str:
+        """What to do about an error, where something can be done."""
+        return "" if self._checkpoint is None else self._checkpoint.advice
+
     def _raise_with_partial(self, error: Exception) -> None:
         """Re-raise what stopped the run, with what was computed before it attached."""
         partial = self._spectrum(f"ended by {type(error).__name__}", ())
@@ -466,6 +512,7 @@ class Session:
             "nothing was computed" if partial is None else (f"{partial.probes} probes × {partial.steps} steps are kept")
         )
         if isinstance(error, RunError):
-            raise RunError(str(error), partial) from error
-        msg = f"the run was ended by {type(error).__name__}: {error} ({done})."
+            msg = f"{error}{self._advice}"
+            raise RunError(msg, partial) from error
+        msg = f"the run was ended by {type(error).__name__}: {error} ({done}).{self._advice}"
         raise RunError(msg, partial) from error

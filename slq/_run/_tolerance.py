@@ -66,6 +66,7 @@ class Options(TypedDict, total=False):
     progress: bool
     callback: Callback | None
     checkpoint: str | Path | None
+    timeout: float | None
 
 
 def reach(A: Any, ask: Ask, rtol: float, atol: float, options: Options) -> Estimate:

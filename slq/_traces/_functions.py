@@ -47,7 +47,8 @@ def trace(
         A bound below all eigenvalues of A + shift I that you know.
     **options
         `rng`, `reorth`, `basis`, `scratch`, `dtype`, `batch`, `deflate`, `confidence`, `max_products`, `memory`,
-        `progress`, `callback` and `checkpoint` as for `slq.spectrum`; the file of another quantity is refused.
+        `progress`, `callback`, `checkpoint` and `timeout` as for `slq.spectrum`; the file of another quantity is
+        refused.
 
     Returns
     -------

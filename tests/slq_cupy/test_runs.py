@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import slq
+from tests.faults import Stop
 
 EXACT = {"float64": 1e-10, "float32": 1e-4}
 SETTINGS = {"probes": 3, "steps": 18, "rng": 0}
@@ -153,3 +154,18 @@ def test_a_batch_that_does_not_fit_into_the_device_is_halved(on_host):
 
     assert found.status == "as asked; memory ran out with 4 columns at once, 2 from then on"
     np.testing.assert_allclose(found.nodes, slq.spectrum(A, probes=4, steps=6, rng=0).nodes, atol=1e-10)
+
+
+@pytest.mark.parametrize("options", [{"reorth": "none"}, {"reorth": "full"}, {"reorth": "full", "basis": "float16"}])
+def test_a_run_that_is_interrupted_goes_on_to_the_same_bits(on_host, laplacian, options, tmp_path, monkeypatch):
+    A = on_host.csr(laplacian)
+    whole = slq.spectrum(A, **SETTINGS, **options)
+    for after in (1, 7, 12):
+        path = tmp_path / f"{after}.npz"
+        Stop(after).install(monkeypatch)
+        assert slq.spectrum(A, **SETTINGS, **options, checkpoint=path).status == "interrupted"
+        seen = []
+        again = slq.spectrum(A, **SETTINGS, **options, checkpoint=path, callback=lambda s, seen=seen: seen.append(s))
+        np.testing.assert_array_equal(again.alpha, whole.alpha)
+        np.testing.assert_array_equal(again.beta, whole.beta)
+        assert (again.products, again.metadata["resumed"]) == (whole.products, 1)

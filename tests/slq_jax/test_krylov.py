@@ -11,6 +11,7 @@ from slq_jax._placement import Placement
 
 import slq
 from slq._lanczos._krylov import Krylov
+from tests.faults import Stop, same_spectra
 
 N = 50
 
@@ -105,3 +106,19 @@ def test_combinations_of_operators_take_it_too(A):
     shifted = slq.as_operator(slq.as_operator(A).source + 2.0)
 
     assert shifted.krylov is not None
+
+
+@pytest.mark.parametrize("reorth", ["full", "none"])
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_run_that_is_interrupted_goes_on_to_the_same_bits(A, reorth, ends, tmp_path, monkeypatch):
+    if ends:  # probes reach an invariant space one after the other
+        A = jnp.asarray(np.kron(np.diag(np.arange(1.0, 13.0)), np.eye(5)))
+    options = {"probes": 3, "steps": 20, "rng": 0, "reorth": reorth}
+    whole = slq.spectrum(A, **options)
+    for after in (1, 9, 11, int(whole.lengths.max()) - 1):
+        Stop(after).install(monkeypatch)
+        path = tmp_path / f"{after}.npz"
+        assert slq.spectrum(A, checkpoint=path, **options).status == "interrupted"
+        again = slq.spectrum(A, checkpoint=path, **options)
+        assert same_spectra(whole, again)
+        assert again.metadata["resumed"] == 1

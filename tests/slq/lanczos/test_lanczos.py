@@ -749,3 +749,19 @@ class TestTridiagonal:
 def test_the_names_of_the_core_are_those_of_the_package():
     assert slq.lanczos is _stage.lanczos
     assert slq.Tridiagonal is Tridiagonal
+
+
+def test_what_is_not_finite_beyond_the_end_of_a_space_means_nothing():
+    values = np.linspace(1.0, 3.0, 30)
+
+    def product(X):  # linear, but for vectors that are zero
+        sizes = np.linalg.norm(X, axis=0)
+        with np.errstate(invalid="ignore"):
+            return values[:, None] * (X / sizes) * sizes
+
+    start = np.stack([np.eye(30)[3], np.ones(30)], axis=1)  # the first is an eigenvector
+    T = slq.lanczos(slq.as_operator(product, n=30, block=True), start, 12)
+    assert T.lengths.tolist() == [1, 12]
+    assert T.alpha[0, 0] == values[3]
+    whole = slq.lanczos(np.diag(values), start, 12)
+    np.testing.assert_allclose(T.alpha[1], whole.alpha[1], rtol=1e-12)

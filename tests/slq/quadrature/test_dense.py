@@ -1,11 +1,17 @@
 """Small operators: all columns and LAPACK where that costs fewer products, and then everything is exact."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
 import slq
+from slq._files import _store
 from slq._quadrature._dense import diagonalise
+from slq._run import _checkpoint
+from tests.faults import FAULTS, Stop, same_spectra
+from tests.faults import Counted as Faulty
 
 
 class Counted:
@@ -122,3 +128,65 @@ def test_traces_are_exact_where_all_columns_are_cheaper():
     e = slq.logdet(operator, 1e-5, rng=0)
     assert e.value == pytest.approx(law.trace(np.log), rel=1e-6)
     assert e.error.sampling == e.error.quadrature == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.complex128])
+def test_columns_that_were_multiplied_are_not_multiplied_again(dtype, tmp_path, monkeypatch):
+    A = symmetric(40).astype(dtype)
+    if dtype is np.complex128:
+        A = A + 1j * (np.triu(symmetric(40), 1) - np.triu(symmetric(40), 1).T)
+    options = {"tol": 1e-3, "rng": 0, "batch": 7}
+    whole = slq.spectrum(complete := Counted(A), **options)
+    assert whole.kind == "exact"
+    steps = Stop(0).install(monkeypatch)
+    slq.spectrum(A, checkpoint=tmp_path / "whole", **options)
+    for after in range(1, steps.steps + 1, 2):
+        Stop(after).install(monkeypatch)
+        path = tmp_path / f"{after}.npz"
+        first = Counted(A)
+        with contextlib.suppress(slq.RunError):  # nothing to tell of columns alone
+            assert slq.spectrum(first, checkpoint=path, **options).status == "interrupted"
+        again = slq.spectrum(second := Counted(A), checkpoint=path, **options)
+        assert same_spectra(whole, again)
+        assert second.columns == complete.columns - first.columns + 1  # by which the operator is recognised
+    slq.spectrum(third := Counted(A), checkpoint=path, **options)
+    assert third.columns == 2  # and one tells whether products repeat
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(("n", "batch"), [(12, 3), (40, 7)], ids=["columns alone", "after probes"])
+def test_a_column_that_fails_loses_none(n, batch, fault, tmp_path, monkeypatch):
+    monkeypatch.setattr(_checkpoint, "_SHARE", 0.0)  # written only where a product fails
+    A, options = symmetric(n), {"tol": 1e-3, "rng": 0, "batch": batch}
+    whole = slq.spectrum(complete := Faulty(A), **options)
+    assert whole.kind == "exact"
+    for at in range(2, complete.calls, 3):
+        path = tmp_path / f"{at}.npz"
+        with pytest.raises(slq.RunError, match="The same call goes on from"):
+            slq.spectrum(Faulty(A, at, FAULTS[fault]), checkpoint=path, **options)
+        assert same_spectra(whole, slq.spectrum(again := Faulty(A), checkpoint=path, **options))
+        # One product recognises the operator.
+        assert again.calls == complete.calls - (at - 1) + 1
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """The file of a run of which two products of columns are done."""
+    path = tmp_path / "run.npz"
+    with pytest.raises(slq.RunError):
+        slq.spectrum(Faulty(symmetric(12), 3), rng=0, batch=3, checkpoint=path)
+    return path
+
+
+def test_columns_of_another_matrix_are_refused(begun):
+    with pytest.raises(ValueError, match="is of another operator"):
+        slq.spectrum(symmetric(12, seed=1), rng=0, batch=3, checkpoint=begun)
+
+
+@pytest.mark.parametrize("change", [lambda x: x[:-1], lambda x: x[:, :0], lambda x: x.astype(int), lambda x: x[0]])
+def test_what_are_no_columns_of_the_matrix_is_damage(change, begun):
+    with _store.opened(begun, _store.CHECKPOINT) as (arrays, header):
+        changed = {name: change(x) if name == "columns" else x for name, x in arrays.items()}
+    _store.write(begun, changed, header, kind=_store.CHECKPOINT)
+    with pytest.raises(ValueError, match=r"damaged|contradicts itself"):
+        slq.spectrum(symmetric(12), rng=0, batch=3, checkpoint=begun)

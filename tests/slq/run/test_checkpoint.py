@@ -2,12 +2,14 @@
 
 import signal
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
 import slq
+from slq import _arrays
 from slq._files import _store
 from slq._files._vectors_file import Vectors
 from slq._lanczos._lanczos import LanczosRun
@@ -70,7 +72,7 @@ def test_a_run_interrupted_again_and_again_resumes_every_time(tmp_path, monkeypa
 @pytest.mark.parametrize("case", ["batches", "adaptive, deflated", "without a basis", "probes that end"])
 def test_a_product_that_fails_loses_nothing(case, fault, tmp_path, monkeypatch):
     A, options = CASES[case]
-    monkeypatch.setattr(_checkpoint, "_SHARE", np.inf)
+    monkeypatch.setattr(_checkpoint, "_SHARE", 0.0)  # written only where a product fails
     whole = slq.spectrum(complete := Counted(A), rng=0, **options)
     for at in range(2, complete.calls - 1, max(1, complete.calls // 6)):
         path = tmp_path / f"{at}.npz"
@@ -166,6 +168,40 @@ def test_a_signal_that_comes_too_late_is_passed_on(tmp_path):
         resume(tmp_path / "run.npz", Signalling(OUTLIERS, signal.SIGINT, at=11))
     assert same(resume(None), resume(tmp_path / "run.npz", counted := Counted(OUTLIERS)))
     assert counted.calls == 1
+
+
+class OfALibrary(Counted):
+    """A matrix of any library, multiplied by it."""
+
+    def __init__(self, A, xp, device):
+        super().__init__(A)
+        self.xp, self.device = xp, device
+
+
+DEVICE_OPTIONS = {
+    "full": {"probes": 5, "steps": 21, "reorth": "full", "batch": 3, "deflate": "none"},
+    "none": {"probes": 3, "steps": 13, "reorth": "none"},
+    "half": {"probes": 2, "steps": 19, "reorth": "full", "basis": "float16"},
+    "end": {"probes": 4, "steps": 30, "reorth": "full"},
+}
+
+
+@pytest.mark.parametrize("options", DEVICE_OPTIONS)
+def test_vectors_of_any_library_and_device_come_back_to_the_same_bits(options, backend, tmp_path, monkeypatch):
+    if options == "half" and not hasattr(backend.xp, "float16"):
+        pytest.skip("it has no float16")
+    monkeypatch.setattr(_arrays, "host_view", lambda x: x if isinstance(x, np.ndarray) else None)  # as on a GPU
+    A = backend.asarray(FEW if options == "end" else OUTLIERS[:90, :90])
+    run = partial(slq.spectrum, rng=0, **DEVICE_OPTIONS[options])
+    complete = OfALibrary(A, backend.xp, backend.device)
+    whole = run(complete)
+    for after in {3, 9, 17, complete.calls // 2, complete.calls - 2} & set(range(complete.calls - 1)):
+        Stop(after).install(monkeypatch)
+        path = tmp_path / f"{after}.npz"
+        assert run(OfALibrary(A, backend.xp, backend.device), checkpoint=path).status == "interrupted"
+        again = run(resumed := OfALibrary(A, backend.xp, backend.device), checkpoint=path)
+        assert same(whole, again)
+        assert resumed.calls == complete.calls - after + 1
 
 
 def test_a_recurrence_whose_vectors_cannot_be_written_begins_its_batch_again(tmp_path, monkeypatch):
