@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -49,6 +50,12 @@ def medians(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict
             call()
             seconds[name].append(perf_counter() - began)
     return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def under_torchrun(ranks: int, script: str, *told: str) -> None:
+    """Run a script on so many ranks of this machine, one thread each, and wait for them."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), script, *told]
+    subprocess.run([sys.executable, *launch], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
 
 
 def copy(target: Any, source: Any) -> None:

@@ -1,21 +1,27 @@
-"""Runs over several ranks: how much faster two are than one, and what the distributed path costs on a single rank.
+"""Runs over several ranks: how much faster they are than one, and what the distributed path costs on a single rank.
 
-    torchrun --nproc-per-node 2 benchmarks/distributed.py --out two.json
-    torchrun --nproc-per-node 1 benchmarks/distributed.py --more two.json
+    python benchmarks/distributed.py --ranks 2
 
-The first times the run with a share of the data on each rank; the second the same on one rank, and the plain operator
-beside it, each with one thread per rank, and prints the ratios. A product-bound job: a network on random data.
+starts the ranks by torchrun, one thread each. A product-bound job: the Hessian of a network on random data. In turns all
+ranks run it, each on its share of the data; rank 0 runs it on all data, in a group of its own; and rank 0 runs it with
+the plain operator. Those that have no part in a run wait. The last columns are what counts: how many times as fast all
+ranks are as one, and how much longer a group of one takes than the plain operator.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import statistics
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter
 
 import slq_torch
 import torch
 import torch.distributed as dist
-from _harness import arguments, medians, report
+from _harness import arguments, report, under_torchrun
 from slq_torch import distributed
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -25,42 +31,78 @@ import slq
 
 def main() -> None:
     parser = arguments(__doc__ or "")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[2])
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--samples", type=int, default=4096)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--more", type=Path, help="figures of a run with more ranks to compare with")
+    parser.add_argument("--found", type=Path, help="where rank 0 writes its figures; set by the launcher")
     options = parser.parse_args()
+    if "RANK" in os.environ:
+        inside(options.width, options.samples, options.steps, options.rounds, options.found)
+        return
+    sizes = [f"--{name}={getattr(options, name)}" for name in ("width", "samples", "steps", "rounds")]
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder) / "row.json"
+        rows = []
+        for ranks in options.ranks:
+            under_torchrun(ranks, __file__, *sizes, f"--found={found}")
+            rows.append(json.loads(found.read_text()))
+    report(rows, options.out)
+
+
+def inside(width: int, samples: int, steps: int, rounds: int, found: Path) -> None:
+    """Time the candidates on every rank; rank 0 writes a row."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     rank, size = dist.get_rank(), dist.get_world_size()
+    alone = dist.new_group([0])
     torch.manual_seed(0)
-    x, y = torch.randn(options.samples, 64), torch.randint(10, (options.samples,))
-    model = nn.Sequential(nn.Linear(64, options.width), nn.GELU(), nn.Linear(options.width, options.width), nn.GELU())
-    model.append(nn.Linear(options.width, 10))
-    mine = slice(options.samples * rank // size, options.samples * (rank + 1) // size)
-    share = (x[mine], y[mine])
+    x, y = torch.randn(samples, 64), torch.randint(10, (samples,))
+    model = nn.Sequential(nn.Linear(64, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, 10))
+    mine = slice(samples * rank // size, samples * (rank + 1) // size)
 
     def loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         return cross_entropy(model(batch[0]), batch[1])
 
     def run(operator: object) -> object:
-        return slq.spectrum(operator, probes=1, steps=options.steps, rng=0, reorth="full")
+        return slq.spectrum(operator, probes=1, steps=steps, rng=0, reorth="full")
 
-    split = distributed.data_parallel(slq_torch.hessian, model, loss, share, strategy="graph")
-    candidates = {"distributed": lambda: run(split)}
-    if size == 1:
-        plain = slq_torch.hessian(model, loss, share, strategy="graph")
-        candidates["plain"] = lambda: run(plain)
-    seconds = medians(candidates, options.rounds)
+    everywhere = distributed.data_parallel(slq_torch.hessian, model, loss, (x[mine], y[mine]), strategy="graph")
+    candidates: dict[str, Callable[[], object]] = {"all ranks": lambda: run(everywhere)}
     if rank == 0:
-        row: dict[str, object] = {"ranks": size, "parameters": split.shape[0], **seconds}
-        if size == 1:
-            row["overhead"] = seconds["distributed"] / seconds["plain"] - 1
-        if options.more is not None:
-            other = json.loads(options.more.read_text())["rows"][0]
-            row[f"speed-up of {other['ranks']} ranks"] = seconds["distributed"] / other["distributed"]
-        report([row], options.out)
+        one = distributed.data_parallel(slq_torch.hessian, model, loss, (x, y), group=alone, strategy="graph")
+        plain = slq_torch.hessian(model, loss, (x, y), strategy="graph")
+        candidates |= {"group of one": lambda: run(one), "plain": lambda: run(plain)}
+    else:
+        candidates |= {"group of one": lambda: None, "plain": lambda: None}
+    seconds = in_turns(candidates, rounds)
+    if rank == 0:
+        row: dict[str, object] = {"ranks": size, "parameters": everywhere.shape[0], "samples": samples, "steps": steps}
+        row |= {f"{name} [s]": statistics.median(times) for name, times in seconds.items()}
+        row["speed-up"] = ratio(seconds["group of one"], seconds["all ranks"])
+        row["overhead"] = ratio(seconds["group of one"], seconds["plain"]) - 1
+        found.write_text(json.dumps(row))
+    dist.barrier()
     dist.destroy_process_group()
+
+
+def in_turns(candidates: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of each candidate in each round, from when all ranks begin until the last one has ended."""
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for number in range(rounds + 1):
+        for name, call in candidates.items():
+            dist.barrier()
+            began = perf_counter()
+            call()
+            dist.barrier()
+            if number:
+                seconds[name].append(perf_counter() - began)
+    return seconds
+
+
+def ratio(above: list[float], below: list[float]) -> float:
+    """Return the median of the ratios of each round, in which both met the machine in about the same state."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
 if __name__ == "__main__":

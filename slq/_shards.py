@@ -58,6 +58,10 @@ class Shards:
         """Return the sums of some numbers over ranks."""
         return np.asarray(self.reduce(np.array(numbers, dtype=np.float64)))
 
+    def largest(self, x: Array, xp: Any) -> float:
+        """Return the largest absolute entry; of several shards the sum of each one's, which is near enough."""
+        return float(self.total(float(xp.max(xp.abs(x))) if 0 not in x.shape else 0.0)[0])
+
     def mean(self, *numbers: float) -> Floats:
         """Return the means of some numbers over ranks."""
         sums = self.total(*numbers, 1.0)

@@ -19,10 +19,11 @@ from slq._eigen._eigenpairs import Eigenpairs
 from slq._eigen._ends import Which
 from slq._eigen._hunt import Callback, Hunt, Resumed
 from slq._files import _store
-from slq._lanczos import _probes
+from slq._lanczos import _probes, _rows
+from slq._lanczos._krylov import unit_rows
 from slq._lanczos._probes import Seed
 from slq._operators import _deflation
-from slq._operators._operators import Operator, as_operator, as_whole
+from slq._operators._operators import Operator, as_operator
 from slq._run._checkpoint import Checkpoint
 from slq._run._opening import dtype_of_vectors
 
@@ -68,7 +69,8 @@ def eigsh(
     ----------
     A : operator
         Anything that `slq.as_operator` takes: matrix, sparse matrix, LinearOperator, Hessian, callable. A complex
-        one is Hermitian, and its vectors are complex.
+        one is Hermitian, and its vectors are complex. Vectors that are cut into shards over several ranks stay so, in
+        the arguments and in the result; all ranks make the same call.
     k : int, default 6
         Number of pairs, at most n.
     which : {"LM", "LA", "SA", "BE"}, default "LM"
@@ -123,7 +125,7 @@ def eigsh(
     ------
     ValueError, TypeError
         If an argument is out of range, an array of another library, or complex where `A` is real, or `checkpoint` is
-        damaged or another run's.
+        damaged or another run's, or given for vectors that are cut into shards.
     BlockingIOError
         If another run has `checkpoint` open.
     RunError
@@ -158,23 +160,26 @@ def eigsh(
     >>> pairs.verified
     True
     """
-    operator = as_whole(A if timeout is None else as_operator(A, timeout=timeout))
+    operator = as_operator(A, timeout=timeout)
     _validate(k, which, tol, block, confidence, max_products, memory)
     vectors = dtype_of_vectors(operator, dtype)
     if _arrays.is_complex(operator.dtype):
         vectors = _arrays.complex_dtype(vectors, operator.xp)
-    known = None if deflate is None else _rows("deflate", deflate, operator, vectors)
+    shards = operator.shards.checked()
+    if not shards.whole:
+        _validate_shards(operator, checkpoint)
+    known = None if deflate is None else _given("deflate", deflate, operator, vectors)
     if known is not None:
-        known = _deflation.orthonormal(known, operator.xp)
+        known, _ = _rows.orthonormal(known, operator.xp, operator.reduce)
     found = 0 if known is None else int(known.shape[0])
     if k > operator.n - found:
         besides = f" less the {found} of `deflate`" if found else ""
         msg = f"`k` must be at most the dimension {operator.n}{besides}, got {k}."
         raise ValueError(msg)
     free = _arrays.free_memory(operator.xp, operator.device) / 2 if memory is None else memory
-    room = int(free // (operator.n * _arrays.itemsize(vectors)))
-    first = None if start is None else _mixed(_rows("start", start, operator, vectors), block, operator.xp)
-    seed, saved = _probes.seed_from(rng), None
+    room = int(shards.total(free)[0] // (operator.n * _arrays.itemsize(vectors)))
+    first = None if start is None else _mixed(_given("start", start, operator, vectors), block, operator.xp)
+    seed, saved = _probes.shared_seed(rng, shards), None
     size = _basis(k, operator.n - found, basis, room - found, block)
     with ExitStack() as stack:
         if checkpoint is not None:
@@ -235,7 +240,7 @@ def _basis(k: int, n: int, basis: int | None, room: int, block: int) -> int:
     return min(wanted, fits, n)
 
 
-def _rows(name: str, given: Any, operator: Operator, dtype: Any) -> Array:
+def _given(name: str, given: Any, operator: Operator, dtype: Any) -> Array:
     """Return vectors given as columns, or Eigenpairs, as rows in the dtype of the run."""
     columns, xp = given.vectors if isinstance(given, Eigenpairs) else given, operator.xp
     if not _arrays.is_array(columns) or _arrays.namespace_of(columns) is not _arrays.wrapped(xp):
@@ -245,24 +250,32 @@ def _rows(name: str, given: Any, operator: Operator, dtype: Any) -> Array:
         )
         raise TypeError(msg)
     columns = columns[:, None] if columns.ndim == 1 else columns
-    if columns.ndim != 2 or columns.shape[0] != operator.n or not 1 <= columns.shape[1] <= operator.n:
-        msg = f"`{name}` must have shape ({operator.n},) or ({operator.n}, s), got {tuple(given.shape)}."
+    n = operator.shards.local
+    if columns.ndim != 2 or columns.shape[0] != n or not 1 <= columns.shape[1] <= operator.n:
+        msg = f"`{name}` must have shape ({n},) or ({n}, s), got {tuple(columns.shape)}."
         raise ValueError(msg)
     if _arrays.is_complex(columns.dtype) and not _arrays.is_complex(dtype):
         msg = f"`{name}` is complex and `A` real. Pass real and imaginary parts as two columns."
         raise TypeError(msg)
-    rows = _arrays.cast(_arrays.rows_of(columns, xp), dtype, xp)
-    sizes = xp.max(xp.abs(rows), axis=-1)
-    if not bool(xp.all((sizes > 0) & xp.isfinite(sizes))):
-        msg = f"`{name}` must have finite columns different from zero."
-        raise ValueError(msg)
-    rows = rows / sizes[:, None]
-    return rows / xp.sqrt(xp.sum(xp.abs(rows) ** 2, axis=-1))[:, None]
+    return unit_rows(_arrays.cast(_arrays.rows_of(columns, xp), dtype, xp), xp, operator.shards, name=name)
 
 
 def _mixed(rows: Array, block: int, xp: Any) -> Array:
     """Return at most `block` sums of rows, in which all of them take part."""
     return xp.stack([xp.sum(rows[i::block, :], axis=0) for i in range(min(block, rows.shape[0]))])
+
+
+def _validate_shards(operator: Operator, checkpoint: str | Path | None) -> None:
+    """Refuse what is not there for vectors that are cut into shards over ranks."""
+    if _arrays.is_complex(operator.dtype):
+        msg = "vectors of `A` are cut into shards over several ranks, and slq.eigsh takes real ones only then."
+        raise TypeError(msg)
+    if checkpoint is not None:
+        msg = (
+            "`checkpoint` of slq.eigsh holds whole vectors, and those of `A` are cut into shards over several ranks. "
+            "Leave it out; with slq.spectrum it works on shards."
+        )
+        raise ValueError(msg)
 
 
 def _validate(

@@ -24,7 +24,8 @@ class Eigenpairs:
     values : ndarray, shape (k,)
         Eigenvalues, ascending. Each lies within its residual of an eigenvalue of the matrix.
     vectors : array, shape (n, k)
-        Orthonormal eigenvectors as columns, in the operator's array library and on its device.
+        Orthonormal eigenvectors as columns, in the operator's array library and on its device. Of an operator whose
+        vectors are cut into shards the rows that are here.
     residuals : ndarray, shape (k,)
         Norms of A x - value x, measured by a product with each final vector, where the budget allowed it.
     products : int

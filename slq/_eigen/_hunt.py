@@ -260,16 +260,19 @@ class Hunt:
             msg = f"budget of {self._limit} products reached"
             raise Stop(msg)
         self._meter.update(self.products, space.used)
-        if self._callback is not None and space.products > before and self._stops(self._callback):
+        if space.products > before and self._stops():
             msg = "stopped by callback"
             raise Stop(msg)
         return space, space.ritz()
 
-    def _stops(self, callback: Callback) -> bool:
-        """Whether the callback ends the search, which can be gone on with then."""
-        stopped = True
+    def _stops(self) -> bool:
+        """Whether the callback, of any rank, ends the search, which can be gone on with then."""
+        stopped, callback, shards = True, self._callback, self.operator.shards
+        if callback is None and shards.whole:
+            return False
         try:
-            stopped = callback(self._result(self._best(), "running", ())) is True
+            asked = callback is not None and callback(self._result(self._best(), "running", ())) is True
+            (stopped,) = shards.any(asked)
         finally:
             if stopped:
                 self._save()
@@ -294,7 +297,8 @@ class Hunt:
         self._at.drawn += count
         kind = np.dtype(_arrays.dtype_name(self._dtype))
         parts = 2 if kind.kind == "c" else 1  # a point of the complex sphere is one of the real sphere
-        rows = _probes.probes(parts * self.operator.n, numbers, seed=self._seed, dtype=np.finfo(kind).dtype)
+        n, shards = parts * self.operator.n, None if parts == 2 else self.operator.shards
+        rows = _probes.probes(n, numbers, seed=self._seed, dtype=np.finfo(kind).dtype, shards=shards)
         rows = (rows[:, ::2] + 1j * rows[:, 1::2]).astype(kind) if parts == 2 else rows
         return _arrays.from_host(rows, self.operator.xp, dtype=self._dtype, device=self.operator.device)
 

@@ -78,12 +78,12 @@ def measured(operator: Operator, pairs: Pairs, scale: float, after: Callable[[in
 
     `after` is called after each product with its number of columns.
     """
-    xp, rows, count, parts = operator.xp, pairs.rows, len(pairs.values), []
+    xp, reduce, rows, count, parts = operator.xp, operator.reduce, pairs.rows, len(pairs.values), []
     for i in range(0, count, _BATCH):
         parts.append(image_rows(operator, rows[i : min(i + _BATCH, count), :]))
         after(int(parts[-1].shape[0]))
     images = _arrays.cast(xp.concat(parts, axis=0), rows.dtype, xp) / scale
-    projected = _arrays.to_host(_rows.inner(rows, images, xp))
+    projected = _arrays.to_host(_rows.inner(rows, images, xp, reduce))
     if not np.isfinite(projected).all():
         msg = "the product with a converged vector gave NaN or Inf. `slq.check` looks for the cause."
         raise RunError(msg)
@@ -91,9 +91,9 @@ def measured(operator: Operator, pairs: Pairs, scale: float, after: Callable[[in
     factors = _arrays.from_host(turn, xp, dtype=rows.dtype, device=operator.device)
     rows, images = xp.matmul(factors, rows), xp.matmul(factors, images)
     products = xp.real(_rows.conjugate(rows, xp) * images) if _arrays.is_complex(rows.dtype) else rows * images
-    values = xp.sum(products, axis=-1, dtype=_arrays.accumulator_dtype(xp, operator.device))
+    values = reduce(xp.sum(products, axis=-1, dtype=_arrays.accumulator_dtype(xp, operator.device)))
     left = images - _arrays.cast(values, rows.dtype, xp)[:, None] * rows
-    sizes = xp.sqrt(_rows.squares(left, xp))
+    sizes = xp.sqrt(_rows.squares(left, xp, reduce))
     return Pairs(_arrays.to_host(values), rows, _arrays.to_host(sizes))
 
 

@@ -23,7 +23,6 @@ from slq import _arrays
 from slq._arrays import Array, Floats
 from slq._errors import RunError
 from slq._lanczos import _rows
-from slq._operators import _deflation
 from slq._operators._operators import Operator, image_rows
 
 # Coefficients are fetched after 1, 2, 4, 8 steps and then every 8: a copy is a synchronisation on a GPU. NumPy's are
@@ -113,13 +112,14 @@ class Restarts:
         scale: float | None = None,
     ) -> None:
         self._operator, self._xp, self._dtype, self._draw = operator, operator.xp, dtype, draw
+        self._local, self._reduce = operator.shards.local, operator.reduce
         if isinstance(start, Saved):
             self._locked, self._block = int(start.facts["locked"]), int(start.facts["block"])
         else:
             self._locked, self._block = 0 if locked is None else int(locked.shape[0]), int(start.shape[0])
         self.room = operator.n - self._locked
         self.size = min(size, self.room)
-        shape = (self._locked + self.size + self._block, operator.n)
+        shape = (self._locked + self.size + self._block, self._local)
         self._rows = self._xp.zeros(shape, dtype=dtype, device=operator.device)
         if locked is not None:
             self._put(0, locked)
@@ -225,14 +225,19 @@ class Restarts:
         """Shrink the basis to the given Ritz vectors."""
         first, m, count = self._locked, self.used, len(keep)
         factors = self._host(ritz.coefficients[:, keep].T)
-        panel, squares = _PANEL if self._on_host else self._operator.n, 0.0
-        for left in range(0, self._operator.n, panel):
-            columns = slice(left, min(left + panel, self._operator.n))
+        panel, squares = (
+            _PANEL if self._on_host else max(self._local, 1),
+            self._xp.zeros(
+                (count,), dtype=_arrays.accumulator_dtype(self._xp, self._operator.device), device=self._operator.device
+            ),
+        )
+        for left in range(0, self._local, panel):
+            columns = slice(left, min(left + panel, self._local))
             combined = self._xp.matmul(factors, self._rows[first : first + m, columns])
             squares = squares + _rows.squares(combined, self._xp)
             self._rows = _arrays.assign(self._rows, (slice(first, first + count), columns), combined)
         self._put(first + count, self._rows[first + m : first + m + self._width, :])
-        sizes = self._xp.sqrt(squares)
+        sizes = self._xp.sqrt(self._reduce(squares))
         if float(self._xp.max(self._xp.abs(sizes - 1.0))) > _UNIT_ROUNDINGS * _arrays.epsilon(self._dtype):
             kept = self._rows[first : first + count, :]
             self._put(first, kept / self._cast(sizes)[:, None])
@@ -308,7 +313,7 @@ class Restarts:
         unit = max(self.unit, _arrays.epsilon(images.dtype))
         images = self._cast(images)
         if self._scale is None:
-            size, n = float(xp.max(xp.abs(images))), self._operator.n
+            size, n = self._operator.shards.largest(images, xp), self._operator.n
             self._scale = _arrays.extreme_scale(size, self._dtype)
             self.underflow = _arrays.underflow(n, size, self._operator.dtype)
             unit = max(unit, self.underflow)
@@ -344,9 +349,9 @@ class Restarts:
             begin, known = self._locked + int(coupled[0]), self._host(self.tail[:, coupled[0] :].conj().T)
             image = image - xp.matmul(known.T, self._rows[begin:first, :])
             told[begin:first, :] = known
-        told[first:, :] = own = _rows.inner(row, image, xp)
+        told[first:, :] = own = _rows.inner(row, image, xp, self._reduce)
         image = image - own * row
-        most = (1 - _ENOUGH**2) * float(_rows.squares(image, xp)[0])
+        most = (1 - _ENOUGH**2) * float(_rows.squares(image, xp, self._reduce)[0])
         image, seen = self._project_out(image, first + 1)
         if float(_rows.squares(seen.T, xp)[0]) > most:
             image, again = self._project_out(image, first + 1)
@@ -361,9 +366,8 @@ class Restarts:
         """Return orthonormal rows Q and the R with rows = R^T Q."""
         xp = self._xp
         if rows.shape[0] > 1:
-            columns, coupling = xp.linalg.qr(rows.T)
-            return columns.T, coupling
-        size = xp.sqrt(_rows.squares(rows, xp))
+            return _rows.orthonormal(rows, xp, self._reduce)
+        size = xp.sqrt(_rows.squares(rows, xp, self._reduce))
         return rows / self._cast(xp.where(size > 0, size, xp.ones_like(size)))[:, None], self._cast(size)[:, None]
 
     def _fetch(self) -> bool:
@@ -426,12 +430,12 @@ class Restarts:
     def _place(self, rows: Array) -> None:
         """Make rows orthonormal to all there is and put them where the next block stands."""
         last = self._locked + self.used
-        rows = _deflation.orthonormal(rows, self._xp)
+        rows, _ = _rows.orthonormal(rows, self._xp, self._reduce)
         for _ in range(2):  # the first may leave little, the second makes what is left orthogonal to rounding
             if last:
                 rows, _ = self._project_out(rows, last)
                 rows, _ = self._project_out(rows, last)
-            rows = _deflation.orthonormal(rows, self._xp)
+            rows, _ = _rows.orthonormal(rows, self._xp, self._reduce)
         self._put(last, rows)
         self._width = int(rows.shape[0])
 
@@ -440,10 +444,10 @@ class Restarts:
         xp, basis = self._xp, self._rows
         if not hasattr(basis, "at"):
             basis = basis[:last, :]
-            coefficients = _rows.inner(basis, rows, xp)
+            coefficients = _rows.inner(basis, rows, xp, self._reduce)
         else:  # jax compiles for every shape it meets: it reads all rows and forgets those that do not count
             valid = xp.arange(basis.shape[0], device=self._operator.device) < last
-            coefficients = xp.where(valid[:, None], _rows.inner(basis, rows, xp), 0.0)
+            coefficients = xp.where(valid[:, None], _rows.inner(basis, rows, xp, self._reduce), 0.0)
         return rows - xp.matmul(coefficients.T, basis), coefficients
 
     def _put(self, first: int, rows: Array) -> None:

@@ -165,7 +165,7 @@ class Krylov:
 
     def size(self, images: Array) -> float:
         """Return the largest absolute entry; of several shards the sum of each one's, which is near enough."""
-        return float(self._shards.total(float(self._xp.max(self._xp.abs(images))) if 0 not in images.shape else 0.0)[0])
+        return self._shards.largest(images, self._xp)
 
     def rescale(self, images: Array, factor: float) -> Array:
         """Multiply these images and all that come by a factor."""
@@ -256,13 +256,14 @@ def asymmetry_of(gram: Floats, sizes: Floats, n: int) -> float:
     return float(np.sqrt(n * np.mean(difference**2)) / (sizes.mean() or 1.0))
 
 
-def unit_rows(rows: Array, xp: Any, shards: Shards | None = None) -> Array:
+def unit_rows(rows: Array, xp: Any, shards: Shards | None = None, *, name: str = "v") -> Array:
     """Return start vectors divided by their norms, which may lie near the ends of the dtype's range."""
     shards = shards or whole(rows.shape[1])
     largest = xp.max(xp.abs(rows), axis=-1) if rows.shape[1] else xp.sum(rows, axis=-1)
     largest = shards.reduce(largest)  # of several shards at most so many times too large
     if not bool(xp.all((largest > 0) & xp.isfinite(largest))):
-        msg = "`v` must have finite columns different from zero."
+        msg = f"`{name}` must have finite columns different from zero."
         raise ValueError(msg)
     rows = rows / largest[:, None]  # their squares can neither overflow nor all vanish
-    return rows / xp.sqrt(shards.reduce(xp.sum(rows * rows, axis=-1)))[:, None]
+    squares = xp.abs(rows) ** 2 if _arrays.is_complex(rows.dtype) else rows * rows
+    return rows / xp.sqrt(shards.reduce(xp.sum(squares, axis=-1)))[:, None]

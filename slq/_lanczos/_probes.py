@@ -51,6 +51,14 @@ def seed_from(rng: Seed) -> int:
     raise TypeError(msg)
 
 
+def shared_seed(rng: Seed, shards: Shards) -> int:
+    """Return the key of `seed_from`, one for all ranks; refuse different ones."""
+    seed = seed_from(rng)
+    if shards.whole:
+        return seed
+    return shards.mixed(seed) if rng is None else shards.same("rng", seed)
+
+
 def probe(n: int, *, seed: int, index: int, kind: Kind = "sphere", shards: Shards | None = None) -> Floats:
     """Return probe number `index`, a unit vector of shape (n,).
 

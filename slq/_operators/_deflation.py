@@ -20,11 +20,6 @@ from slq._shards import Reduce, own
 _SWEEPS = 2
 
 
-def orthonormal(vectors: Array, xp: Any) -> Array:
-    """Return orthonormal rows that span the same space as the given rows, shape (d, n)."""
-    return xp.linalg.qr(vectors.T)[0].T
-
-
 def straightened(vectors: Array, xp: Any, reduce: Reduce = own) -> Array:
     """Return orthonormal rows near the given ones, which nearly are, by Cholesky factors of their inner products."""
     for _ in range(_SWEEPS):

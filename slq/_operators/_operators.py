@@ -241,7 +241,8 @@ def as_whole(obj: Any, /) -> Operator:
     if not operator.shards.whole:
         msg = (
             "vectors of `A` are cut into shards over several ranks, and this function takes whole ones; slq.spectrum, "
-            "all that is asked of a spectrum, slq.lanczos and slq.check take shards."
+            "all that is asked of a spectrum, slq.eigsh, slq.apply, slq.matrix_function, slq.lanczos, slq.check and "
+            "the estimators of traces take shards."
         )
         raise TypeError(msg)
     return operator

@@ -120,7 +120,7 @@ def check(A: Any, /, *, rng: Seed = 0) -> Diagnosis:
     >>> bool(slq.check(np.array([[1.0, 5.0], [0.0, 2.0]])))
     False
     """
-    patient = _Patient(as_symmetric(A, shards=True), _probes.seed_from(rng))
+    patient = _Patient(as_symmetric(A, shards=True), rng)
     findings = [patient.output()]
     if findings[0].passed:
         findings += [patient.mutation(), patient.finite()]
@@ -135,8 +135,9 @@ def check(A: Any, /, *, rng: Seed = 0) -> Diagnosis:
 class _Patient:
     """The operator under test, its test vectors u and v, and what was seen of it so far."""
 
-    def __init__(self, operator: Operator, seed: int) -> None:
-        self.operator, self._seed, self._shards = operator, seed, operator.shards.checked()
+    def __init__(self, operator: Operator, rng: Seed) -> None:
+        self.operator, self._shards = operator, operator.shards.checked()
+        self._seed = _probes.shared_seed(rng, self._shards)
         self._dtype = _arrays.working_dtype(operator.dtype, operator.xp)
         self._rounding = _arrays.epsilon(self._dtype)
         self._block = self._vectors(2)

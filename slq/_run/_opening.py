@@ -77,9 +77,8 @@ def open_session(
     operator = real_form(A if timeout is None else as_operator(A, timeout=timeout))
     vectors = dtype_of_vectors(operator, dtype)
     on_host = _arrays.host_view(operator.xp.zeros(1, dtype=vectors, device=operator.device)) is not None
-    shards, seed, saved = operator.shards.checked(), _probes.seed_from(rng), None
-    if not shards.whole:
-        seed = shards.mixed(seed) if rng is None else shards.same("rng", seed)
+    shards, saved = operator.shards.checked(), None
+    seed = _probes.shared_seed(rng, shards)
     free = _arrays.free_memory(operator.xp, operator.device) / 2 if memory is None else memory
     room = int(shards.total(free)[0] // (operator.n * _arrays.itemsize(vectors)))
     with ExitStack() as stack:

@@ -24,7 +24,7 @@ from slq._lanczos._krylov import unit_rows
 from slq._lanczos._lanczos import LanczosRun, Reorth
 from slq._lanczos._tridiagonal import Tridiagonal
 from slq._operators._hermitian import joined, parts_of, real_form
-from slq._operators._operators import Operator, as_whole
+from slq._operators._operators import Operator, as_operator
 from slq._quadrature._integrands import Function, Integrand, Name, integrand_of
 from slq._quadrature._quadrature import eigen_tridiagonal
 from slq._run._choice import vectors_of
@@ -90,6 +90,7 @@ def apply(
         Anything that `slq.as_operator` takes.
     b : array, shape (n,) or (n, k)
         In the operator's array library; columns are different from zero. Complex ones for a Hermitian operator only.
+        Of an operator whose vectors are cut into shards the rows that are here, here and in the result.
     f : callable or str
         Vectorised function of eigenvalues, or a name as for `Spectrum.trace`.
     rtol : float, default 1e-8
@@ -139,13 +140,18 @@ def apply(
     >>> slq.apply(A, np.ones(3), "sqrt").value
     array([1., 2., 3.])
     """
-    operator, integrand = real_form(as_whole(A)), integrand_of(f)
+    operator, integrand = as_operator(A), integrand_of(f)
+    shards = operator.shards.checked()
+    if not shards.whole and _arrays.is_complex(operator.dtype):
+        msg = "vectors of `A` are cut into shards over several ranks, and slq.apply takes real ones only then."
+        raise TypeError(msg)
+    operator = real_form(operator)
     b = parts_of("b", b, operator)
     _validate(rtol, steps, passes)
     rows, sizes = _unit_columns(operator, b)
     dtype, n = rows.dtype, operator.n
     free = _arrays.free_memory(operator.xp, operator.device) / 2 if memory is None else memory
-    room = int(free // (n * _arrays.itemsize(dtype) * len(sizes)))
+    room = int(shards.total(free)[0] // (n * _arrays.itemsize(dtype) * len(sizes)))
     reorth: Reorth = "none" if passes == 2 else "full"
     most = min(n, steps or n)
     if passes == "auto" and (steps is not None) and vectors_of(most, 1.0) > room:
@@ -286,16 +292,18 @@ def _unit_columns(operator: Operator, b: Any) -> tuple[Array, Floats]:
         msg = f"`b` must be an array of the operator's library, {xp.__name__.split('.')[-1]}, got {type(b).__name__}."
         raise TypeError(msg)
     columns = b[:, None] if b.ndim == 1 else b
-    if columns.ndim != 2 or columns.shape[0] != operator.n or not columns.shape[1]:
-        msg = f"`b` must have shape ({operator.n},) or ({operator.n}, k), got {tuple(b.shape)}."
+    shards = operator.shards
+    if columns.ndim != 2 or columns.shape[0] != shards.local or not columns.shape[1]:
+        msg = f"`b` must have shape ({shards.local},) or ({shards.local}, k), got {tuple(b.shape)}."
         raise ValueError(msg)
     rows = _arrays.cast(_arrays.rows_of(columns, xp), _arrays.working_dtype(operator.dtype, xp), xp)
-    largest = _arrays.to_host(xp.max(xp.abs(rows), axis=-1))
+    largest = xp.max(xp.abs(rows), axis=-1) if rows.shape[1] else xp.sum(rows, axis=-1)
+    largest = _arrays.to_host(shards.reduce(largest))
     if not (np.isfinite(largest).all() and (largest > 0).all()):
         msg = "`b` must have finite columns different from zero: f(A) 0 is 0."
         raise ValueError(msg)
-    unit = unit_rows(rows, xp)
-    sizes = _arrays.to_host(xp.sum(rows * unit, axis=-1))
+    unit = unit_rows(rows, xp, shards)
+    sizes = _arrays.to_host(shards.reduce(xp.sum(rows * unit, axis=-1)))
     return unit, sizes
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from slq import _arrays, _doubts
 from slq._arrays import Array, Floats
 from slq._errors import RunError
-from slq._lanczos import _probes
-from slq._lanczos._probes import Kind
+from slq._lanczos import _probes, _rows
+from slq._lanczos._probes import Kind, Seed
 from slq._operators._operators import Operator, multiplied
 
 # No more columns than this are multiplied at once.
@@ -28,8 +28,8 @@ class Blocks:
     ----------
     operator : Operator
         The matrix.
-    seed : int
-        Key of the probes' streams.
+    rng : int, numpy.random.Generator or None
+        Seed of the probes' streams, the same on all ranks.
 
     Attributes
     ----------
@@ -41,8 +41,9 @@ class Blocks:
         Columns multiplied so far.
     """
 
-    def __init__(self, operator: Operator, seed: int) -> None:
-        self.operator, self.seed, self.xp = operator, seed, operator.xp
+    def __init__(self, operator: Operator, rng: Seed) -> None:
+        self.operator, self.shards, self.xp = operator, operator.shards.checked(), operator.xp
+        self.seed = _probes.shared_seed(rng, self.shards)
         self.dtype = _arrays.working_dtype(operator.dtype, operator.xp)
         self.scale: float | None = None
         self._underflow = 0.0
@@ -53,7 +54,7 @@ class Blocks:
     def draw(self, indices: range, kind: Kind) -> Array:
         """Return probes of these numbers as columns of norm sqrt(n), so that their mean outer product is I."""
         n, xp = self.operator.n, self.xp
-        rows = _probes.probes(n, indices, seed=self.seed, kind=kind) * np.sqrt(n)
+        rows = _probes.probes(n, indices, seed=self.seed, kind=kind, shards=self.shards) * np.sqrt(n)
         return self.from_host(rows.T) if not _arrays.is_numpy(xp) else rows.T.astype(self.dtype, copy=False)
 
     def from_host(self, X: Floats) -> Array:
@@ -72,12 +73,12 @@ class Blocks:
             parts.append(xp.asarray(block, copy=True) if several else block)  # the next may come in the same memory
         self.products += X.shape[1]
         whole = xp.concat(parts, axis=1)
-        if not bool(xp.all(xp.isfinite(whole))):
+        if any(self.shards.any(not bool(xp.all(xp.isfinite(whole))))):
             msg = "a product gave NaN or Inf. `slq.check` looks for the cause."
             raise RunError(msg)
         whole = whole.detach() if hasattr(whole, "detach") else whole
         if self.scale is None:
-            size = float(xp.max(xp.abs(whole)))
+            size = self.shards.largest(whole, xp)
             self.scale = _arrays.extreme_scale(size, self.dtype)
             self._underflow = _arrays.underflow(operator.n, size, operator.dtype)
             self.epsilon = max(self.epsilon, self._underflow)
@@ -98,21 +99,22 @@ class Blocks:
             return
         x, image = self._first
         again, before = (_arrays.to_host(y) for y in (self.product(-2 * x) / -2, image))
-        change = float(np.linalg.norm(again - before) / (np.linalg.norm(before) or 1.0))
+        squares = self.shards.total(*(float(np.linalg.norm(y) ** 2) for y in (again - before, before)))
+        change = float(np.sqrt(squares[0] / (squares[1] or 1.0)))
         if change > _doubts.suspicious(_arrays.epsilon(self.dtype), self.operator.noise, self.epsilon):
             _doubts.warn(_doubts.drifting(change), above=above + 1)
 
     def inner(self, X: Array, Y: Array) -> Floats:
         """Return X^T Y on the host."""
-        return _arrays.to_host(self.xp.matmul(X.T, Y))
+        return _arrays.to_host(self.shards.reduce(self.xp.matmul(X.T, Y)))
 
     def diagonal_of_inner(self, X: Array, Y: Array) -> Floats:
         """Return the inner products of corresponding columns on the host."""
-        return _arrays.to_host(self.xp.sum(X * Y, axis=0))
+        return _arrays.to_host(self.shards.reduce(self.xp.sum(X * Y, axis=0)))
 
     def size(self, X: Array) -> float:
         """Return the largest norm of a column, at any scale."""
-        largest = float(self.xp.max(self.xp.abs(X)))
+        largest = self.shards.largest(X, self.xp)
         if largest == 0:
             return 0.0
         return largest * float(np.sqrt(self.diagonal_of_inner(X / largest, X / largest).max()))
@@ -121,9 +123,13 @@ class Blocks:
         """Return X @ coefficients."""
         return self.xp.matmul(X, self.from_host(coefficients))
 
+    def project_out(self, X: Array, Q: Array) -> Array:
+        """Return X without its components along orthonormal columns, after one sweep."""
+        return X - self.xp.matmul(Q, self.shards.reduce(self.xp.matmul(Q.T, X)))
+
     def upper_factor(self, X: Array) -> Floats:
-        """Return the R of X = Q R on the host."""
-        return _arrays.to_host(self.xp.linalg.qr(X)[1])
+        """Return the R of X = Q R on the host, up to an orthogonal matrix from the left."""
+        return self._factors(X)[1]
 
     def orthonormal(self, X: Array, against: Array | None, size: float) -> Array:
         """Return orthonormal columns for what X adds to the span of `against`, above a rounding of `size`.
@@ -134,14 +140,18 @@ class Blocks:
         rest, threshold = X, _ROUNDINGS * self.epsilon * size
         for sweep in range(2):
             if against is not None:
-                rest = rest - self.xp.matmul(against, self.xp.matmul(against.T, rest))
-            Q, R = self.xp.linalg.qr(rest)
-            left, singular, _ = np.linalg.svd(_arrays.to_host(R))
+                rest = self.project_out(rest, against)
+            Q, R = self._factors(rest)
+            left, singular, _ = np.linalg.svd(R)
             kept = singular > (threshold if sweep == 0 else 0.5)
             rest = self.combine(Q, left[:, : singular.size][:, kept])
             if not kept.any():
                 break
         return rest
+
+    def _factors(self, X: Array) -> tuple[Array, Floats]:
+        Q, R = _rows.orthonormal(X.T, self.xp, self.shards.reduce)
+        return Q.T, _arrays.to_host(R)
 
 
 def require_counts(*, least: dict[str, int] | None = None, **counts: int) -> None:

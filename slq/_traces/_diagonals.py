@@ -15,7 +15,7 @@ from slq import _arrays
 from slq._arrays import Array, Floats
 from slq._estimates import Band
 from slq._lanczos._lanczos import LanczosRun
-from slq._lanczos._probes import Seed, seed_from
+from slq._lanczos._probes import Seed
 from slq._operators._operators import as_symmetric
 from slq._quadrature._integrands import Function, Integrand, Name, integrand_of
 from slq._quadrature._quadrature import gauss
@@ -91,7 +91,7 @@ def diagonal(
     array([1., 2.])
     """
     integrand = integrand_of(f)
-    blocks = Blocks(as_symmetric(A), seed_from(rng))
+    blocks = Blocks(as_symmetric(A), rng)
     n = blocks.operator.n
     if indices is not None:
         require_counts(steps=steps)
@@ -161,7 +161,7 @@ def xdiag(A: Any, /, *, products: int, rng: Seed = None, confidence: float = 0.9
     True
     """
     require_counts(products=products, least={"products": 4})
-    blocks = Blocks(as_symmetric(A), seed_from(rng))
+    blocks = Blocks(as_symmetric(A), rng)
     sketch, n = Sketch(blocks, "rademacher", keep=True), blocks.operator.n
     sketch.grow(min(products // 2, n))
     blocks.test(above=1)

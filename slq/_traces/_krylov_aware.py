@@ -17,7 +17,7 @@ from slq import _arrays
 from slq._estimates import ErrorParts, Estimate
 from slq._lanczos._krylov import unit_rows
 from slq._lanczos._lanczos import LanczosRun
-from slq._lanczos._probes import Seed, seed_from
+from slq._lanczos._probes import Seed
 from slq._operators._operators import as_symmetric
 from slq._quadrature._integrands import Function, Name, integrand_of
 from slq._quadrature._quadrature import gauss
@@ -92,7 +92,7 @@ def krylov_aware_trace(
     """
     require_counts(block=block, depth=depth, steps=steps, probes=probes, least={"probes": 2})
     integrand = integrand_of(f)
-    blocks = Blocks(as_symmetric(A), seed_from(rng))
+    blocks = Blocks(as_symmetric(A, shards=True), rng)
     n = blocks.operator.n
     space = BlockKrylov(blocks, blocks.draw(range(min(block, n)), "sphere"))
     space.advance(depth + steps)
@@ -109,8 +109,8 @@ def krylov_aware_trace(
         return Estimate(inside, inside - rounding, inside + rounding, parts, confidence, "estimate")
     G = blocks.draw(range(block, block + probes), "sphere")
     for _ in range(2):
-        G = G - blocks.xp.matmul(Q, blocks.xp.matmul(Q.T, G))
-    rows = unit_rows(_arrays.rows_of(G, blocks.xp), blocks.xp)
+        G = blocks.project_out(G, Q)
+    rows = unit_rows(_arrays.rows_of(G, blocks.xp), blocks.xp, blocks.shards)
     run = LanczosRun(blocks.operator, rows, reorth="full")
     run.advance(steps)
     blocks.test(above=1)

@@ -12,7 +12,7 @@ import numpy as np
 
 from slq import _arrays
 from slq._arrays import Array
-from slq._operators._operators import Operator, as_whole
+from slq._operators._operators import Operator, as_operator
 from slq._quadrature._integrands import Function, Name, integrand_of
 from slq._traces._apply import apply
 
@@ -64,7 +64,7 @@ def matrix_function(A: Any, f: Function | Name, /, rtol: float = 1e-10, *, memor
     >>> bool(abs(found.value / exact - 1) < 1e-2)
     True
     """
-    operator, integrand = as_whole(A), integrand_of(f)
+    operator, integrand = as_operator(A), integrand_of(f)
     if not 0 < rtol < 1:
         msg = f"`rtol` must lie strictly between 0 and 1, got {rtol}: it is the relative error of a product."
         raise ValueError(msg)
@@ -80,6 +80,8 @@ def matrix_function(A: Any, f: Function | Name, /, rtol: float = 1e-10, *, memor
         source.noise,
         source.metadata,
         source=source,
+        reduce=operator.reduce,
+        rows=operator.rows,
     )
 
 
@@ -94,7 +96,8 @@ class _Applications:
     def product(self, X: Array) -> Array:
         """Return f(A) X; columns of zeros stay what they are."""
         xp = self._operator.xp
-        sizes = _arrays.to_host(xp.max(xp.abs(X), axis=0))
+        largest = xp.max(xp.abs(X), axis=0) if X.shape[0] else xp.sum(X, axis=0)
+        sizes = _arrays.to_host(self._operator.reduce(largest))
         some = np.flatnonzero(sizes != 0)
         if not some.size:
             return xp.zeros_like(X)

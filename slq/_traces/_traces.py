@@ -17,7 +17,7 @@ import numpy as np
 
 from slq._arrays import Array, Floats
 from slq._estimates import Estimate
-from slq._lanczos._probes import Seed, seed_from
+from slq._lanczos._probes import Seed
 from slq._operators._operators import as_symmetric
 from slq._traces._blocks import Blocks
 from slq._traces._doubling import Effort, reach
@@ -83,7 +83,7 @@ def hutchinson(
     >>> bool(estimate.low <= 4 * 400 <= estimate.high)
     True
     """
-    blocks = Blocks(as_symmetric(A), seed_from(rng))
+    blocks = Blocks(as_symmetric(A, shards=True), rng)
     samples: list[float] = []
 
     def step(target: int) -> Found:
@@ -141,7 +141,7 @@ def hutchpp(A: Any, /, *, products: int | None = None, rng: Seed = None, **effor
     >>> bool(abs(estimate.value - 2) < 1e-4)
     True
     """
-    blocks = Blocks(as_symmetric(A), seed_from(rng))
+    blocks = Blocks(as_symmetric(A, shards=True), rng)
     # Spheres for the sketch and signs for the rest: two kinds of probes have disjoint streams.
     sketch, rest = Sketch(blocks, "sphere"), _Rest(blocks)
 
@@ -202,7 +202,7 @@ def xtrace(A: Any, /, *, products: int | None = None, rng: Seed = None, **effort
     >>> bool(abs(estimate.value - 2) < 1e-6)
     True
     """
-    blocks = Blocks(as_symmetric(A), seed_from(rng))
+    blocks = Blocks(as_symmetric(A, shards=True), rng)
     sketch = Sketch(blocks, "sphere")
 
     def step(target: int) -> Found:
@@ -257,7 +257,7 @@ def xnystrace(A: Any, /, *, products: int | None = None, rng: Seed = None, **eff
     >>> bool(abs(estimate.value - 2) < 1e-8)
     True
     """
-    blocks = Blocks(as_symmetric(A), seed_from(rng))
+    blocks = Blocks(as_symmetric(A, shards=True), rng)
     parts: list[tuple[Array, Array]] = []
 
     def step(target: int) -> Found:

@@ -5,6 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
+import array_api_compat.numpy as array_namespace
 import numpy as np
 import pytest
 
@@ -12,6 +13,7 @@ import slq
 from slq._files import _store
 from slq._files._vectors_file import VectorsFile
 from slq._lanczos import _probes
+from slq._lanczos._rows import orthonormal
 from slq._operators._algebra import plus
 from slq._operators._operators import as_operator
 from slq._shards import Shards
@@ -216,9 +218,109 @@ def test_ranks_with_different_seeds_are_refused():
         run(spread(), 2, lambda op: slq.spectrum(op, probes=1, steps=2, rng=next(seeds)))
 
 
-def test_what_takes_whole_vectors_says_so():
+def here(op):
+    return Shards(op.shape[0], op.rows, op.reduce).numbers()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+class TestEigenpairs:
+    @pytest.mark.parametrize("block", [1, 3])
+    @pytest.mark.parametrize("which", ["LM", "BE"])
+    def test_are_those_of_the_whole_matrix(self, count, which, block):
+        A = spread(90)
+        A[:4, :4] = 20.0 * np.eye(4)  # four copies of a value, which one start vector cannot see
+        A[:4, 4:] = A[4:, :4] = 0.0
+        options = {"which": which, "rng": 0, "block": block, "basis": 24}
+        wanted = slq.eigsh(A, 6, **options)
+        together = np.full((90, 6), np.nan)
+        for pairs, rows in run(A, count, lambda op: (slq.eigsh(op, 6, **options), here(op))):
+            np.testing.assert_allclose(pairs.values, wanted.values, atol=1e-10)
+            assert (pairs.verified, pairs.converged.all(), pairs.n) == (True, True, 90)
+            together[rows] = pairs.vectors
+        np.testing.assert_allclose(A @ together, together * wanted.values, atol=1e-10)
+        np.testing.assert_allclose(together.T @ together, np.eye(6), atol=1e-12)
+
+    def test_begin_with_vectors_and_beside_others_that_are_cut_alike(self, count):
+        A = spread(90)
+        values, vectors = np.linalg.eigh(A)
+
+        def found(op):
+            known = slq.eigsh(op, 2, which="LA", rng=0)
+            rest = slq.eigsh(op, 2, which="LA", deflate=known, start=vectors[here(op), -4:], rng=0)
+            return known.values, rest.values
+
+        for known, rest in run(A, count, found):
+            np.testing.assert_allclose(known, values[-2:], atol=1e-10)
+            np.testing.assert_allclose(rest, values[-4:-2], atol=1e-10)
+
+    def test_end_where_any_rank_asks_to(self, count):
+        first = iter([lambda _: True] + [None] * (count - 1))
+        for pairs in run(spread(90), count, lambda op: slq.eigsh(op, 2, rng=0, callback=next(first))):
+            assert "stopped by callback" in pairs.status
+
+    def test_are_not_kept_in_a_checkpoint(self, count, tmp_path):
+        with pytest.raises(ValueError, match=r"`checkpoint` of slq\.eigsh holds whole vectors"):
+            run(spread(), count, lambda op: slq.eigsh(op, checkpoint=tmp_path / "e.npz"))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+class TestFunctions:
+    @pytest.mark.parametrize("passes", [1, 2])
+    def test_are_applied_to_vectors_that_are_cut_alike(self, count, passes):
+        A = spread() + 3.0 * np.eye(60)
+        b = np.random.default_rng(1).standard_normal((60, 2))
+        together = np.full((60, 2), np.nan)
+        for found, rows in run(A, count, lambda op: (slq.apply(op, b[here(op)], "inverse", passes=passes), here(op))):
+            together[rows] = found.value
+            np.testing.assert_allclose(found.norm, np.linalg.norm(np.linalg.solve(A, b), axis=0), rtol=1e-7)
+        np.testing.assert_allclose(together, np.linalg.solve(A, b), atol=1e-7)
+
+    @pytest.mark.parametrize(
+        "estimator",
+        [
+            lambda A: slq.hutchinson(A, products=30, rng=0),
+            lambda A: slq.hutchpp(A, products=30, rng=0),
+            lambda A: slq.xtrace(A, products=30, rng=0),
+            lambda A: slq.xnystrace(A, products=30, rng=0),
+            lambda A: slq.xtrace(A, rng=0),
+            lambda A: slq.krylov_aware_trace(A, "exp", rng=0, probes=4),
+            lambda A: slq.xtrace(slq.matrix_function(A, "exp"), products=30, rng=0),
+        ],
+        ids=["hutchinson", "hutchpp", "xtrace", "xnystrace", "doubled", "krylov-aware", "function"],
+    )
+    def test_have_the_traces_of_the_whole_matrix(self, count, estimator):
+        A = spread() + 1.5 * np.eye(60)
+        A[:5] = A[:, :5] = 0.0  # a sketch has fewer directions than vectors
+        wanted = estimator(slq.as_operator(A.__matmul__, n=60, block=True))
+        for found in run(A, count, estimator):
+            for name in ("value", "low", "high"):
+                assert getattr(found, name) == pytest.approx(getattr(wanted, name), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("function", [lambda A: slq.diagonal(A, "exp", rng=0), lambda A: slq.xdiag(A, products=8)])
+def test_what_takes_whole_vectors_says_so(function):
     with pytest.raises(TypeError, match="cut into shards"):
-        run(spread(), 2, slq.eigsh)
+        run(spread(), 2, function)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_rows_become_orthonormal_over_ranks_also_where_they_depend_on_each_other(count, dtype):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((6, 30)) * 10.0 ** np.array([0, -3, 2, 0, -6, 0])[:, None]
+    X[3], X[5] = X[0] * (1 + 1e-3) + 1e-5 * X[3], 0.0
+    X, ranks = X.astype(dtype), Ranks(count)
+    found = ranks.run(lambda rank: orthonormal(X[:, rank::count], array_namespace, ranks.reduce(rank)))
+    Q, R, unit = np.empty_like(X), found[0][1], np.finfo(dtype).eps
+    for rank, (rows, factor) in enumerate(found):
+        Q[:, rank::count] = rows
+        np.testing.assert_array_equal(factor, R)
+    np.testing.assert_allclose(R.T @ Q, X, atol=100 * unit * np.abs(X).max())
+    gram = (Q @ Q.T).astype(float)
+    np.testing.assert_allclose(gram, np.diag(np.diag(gram)), atol=50 * unit)
+    np.testing.assert_allclose(np.sort(np.diag(gram))[1:], 1.0, atol=50 * unit)  # of five; the sixth is of rounding
+    exact = np.linalg.svd(X.astype(float), compute_uv=False)
+    np.testing.assert_allclose(np.linalg.svd(R, compute_uv=False), exact, atol=100 * unit * exact[0])
 
 
 def test_reduce_needs_rows():
