@@ -53,7 +53,9 @@ class Ranks:
         self._moving = device if "nccl" in str(dist.get_backend(group)) else torch.device("cpu")
 
     def sum(self, x: Any) -> Any:
-        """Return the sum of a small array over ranks; of NumPy or torch."""
+        """Return the sum of a small array over ranks; of NumPy or torch. Of one rank it is the array itself."""
+        if self.size == 1:
+            return x
         if not isinstance(x, Tensor):
             return self.sum(torch.from_numpy(np.array(x))).numpy().astype(x.dtype, copy=False)
         total = x.detach().to(self._moving, copy=True, memory_format=torch.contiguous_format)
@@ -64,6 +66,8 @@ class Ranks:
     def seen(self, *numbers: float) -> Tensor:
         """Return some numbers of each rank, (ranks, numbers), on the host."""
         own = torch.tensor(numbers, dtype=torch.float64, device=self._moving)
+        if self.size == 1:
+            return own.cpu()[None]
         every = own.new_empty(self.size * len(numbers))
         with self.together("an exchange of states"):
             _gather(every, own, group=self.group)
@@ -87,6 +91,8 @@ class Ranks:
 
     def gathered(self, rows: Tensor, n: int) -> Tensor:
         """Return whole vectors, (b, n), from the part that each rank has, (b, rows here)."""
+        if self.size == 1:
+            return rows
         piece = self.piece(n)
         whole = rows.new_empty((len(rows), self.size * piece))
         with self.together("a gathering of vectors"):
@@ -96,6 +102,8 @@ class Ranks:
 
     def scattered(self, rows: Tensor) -> Tensor:
         """Return this rank's part of the sum of whole vectors, (b, n), over ranks."""
+        if self.size == 1:
+            return rows
         piece, here = self.piece(rows.shape[1]), self.rows(rows.shape[1])
         parts = rows.new_empty((len(rows), piece))
         with self.together("a summing of vectors"):
