@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from slq._arrays import Array, Floats
+from slq._errors import RunError
 
 # Takes a small array, of NumPy or of the operator's library, and returns its sum over ranks, of the same kind.
 Reduce = Callable[[Array], Array]
@@ -70,6 +71,21 @@ class Shards:
     def any(self, *flags: bool) -> list[bool]:
         """Tell of each flag whether it is up on any rank."""
         return [bool(count) for count in self.total(*map(float, flags))]
+
+    def asked(self, question: Callable[[], object]) -> bool:
+        """Tell whether the answer is True on any rank; where it raises on one, raise on all."""
+        answer, error = False, None
+        try:
+            answer = question() is True
+        except Exception as raised:
+            error = raised
+        answer, failed = self.any(answer, error is not None)
+        if error is not None:
+            raise error
+        if failed:
+            msg = "`callback` raised on another rank, whose own message says what."
+            raise RunError(msg)
+        return answer
 
     def numbers(self) -> Any:
         """Return the numbers of the rows that are here, shape (local,)."""

@@ -51,6 +51,7 @@ def data_parallel(
     /,
     *,
     group: Any = None,
+    timeout: float | None = None,
     **options: Any,
 ) -> DataParallelOperator:
     r"""Make the operator of the data of all ranks from each rank's share, with Krylov vectors cut into shards.
@@ -76,6 +77,9 @@ def data_parallel(
         This rank's share, as for `make`: at least one batch.
     group : ProcessGroup, optional
         The ranks that take part; all by default.
+    timeout : float, optional
+        Seconds that a rank waits in an exchange for one that has died, before it ends with an error; that of the group
+        by default, as given to init_process_group. More than ranks differ in the time of a product.
     **options
         As for `make`.
 
@@ -90,7 +94,7 @@ def data_parallel(
         On all ranks, if versions, parameters, modes or kinds of batches differ between them, or shares cannot be
         weighted.
     RunError
-        On all ranks, from products: where one failed, gave NaN or Inf, or died. The time-out is the group's.
+        On all ranks, from products: where one failed, with its number and reason, gave NaN or Inf, or died.
     RuntimeError
         If torch.distributed is not initialised.
 
@@ -116,11 +120,19 @@ def data_parallel(
         raise ValueError(msg)
     inner, notes = unwrapped(model)
     local = make(inner, loss, data, **options)
-    return DataParallelOperator(local, Ranks(group, local.device), notes)
+    return DataParallelOperator(local, Ranks(group, local.device, timeout), notes)
 
 
 def parameter_sharded(
-    model: Module, loss: Loss, data: Any, /, *, params: Selection | None = None, mode: Mode = "as-is", group: Any = None
+    model: Module,
+    loss: Loss,
+    data: Any,
+    /,
+    *,
+    params: Selection | None = None,
+    mode: Mode = "as-is",
+    group: Any = None,
+    timeout: float | None = None,
 ) -> ParameterShardedOperator:
     r"""Make the Hessian of a model whose parameters are sharded by FSDP2, by differences of gradients.
 
@@ -143,6 +155,9 @@ def parameter_sharded(
         The mode in which the model is run.
     group : ProcessGroup, optional
         That of the model's mesh; all ranks by default.
+    timeout : float, optional
+        Seconds that a rank waits in an exchange, those of FSDP within a product included, for one that has failed or
+        died, before it ends with an error; that of the group by default, as given to init_process_group.
 
     Returns
     -------
@@ -154,7 +169,8 @@ def parameter_sharded(
     ValueError
         If a parameter is not cut along its first dimension over the ranks, or ranks differ.
     RunError
-        From products, if they give NaN or Inf, or a rank has died.
+        From products, if they give NaN or Inf, and on the others if a rank has failed, with its number and reason, or
+        died. The one that failed has its own error.
     RuntimeError
         If torch.distributed is not initialised.
 
@@ -171,7 +187,7 @@ def parameter_sharded(
     ...     return slq.spectrum(distributed.parameter_sharded(model, loss, share), rng=0)
     """
     chosen, passes = network(model, loss, data, params=params, mode=mode)
-    return ParameterShardedOperator(chosen, passes, Ranks(group, chosen.device))
+    return ParameterShardedOperator(chosen, passes, Ranks(group, chosen.device, timeout))
 
 
 def spectrum(A: Any, /, *, probes: int, steps: int, rng: Any = None, group: Any = None, **options: Any) -> Spectrum:

@@ -271,8 +271,8 @@ class Hunt:
         if callback is None and shards.whole:
             return False
         try:
-            asked = callback is not None and callback(self._result(self._best(), "running", ())) is True
-            (stopped,) = shards.any(asked)
+            partial = self._result(self._best(), "running", ())
+            stopped = shards.asked(lambda: callback is not None and callback(partial))
         finally:
             if stopped:
                 self._save()

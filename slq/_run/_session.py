@@ -393,8 +393,7 @@ class Session:
             return False
         self._stopped = True
         try:
-            asked = self._callback is not None and self._callback(self.partial()) is True
-            (self._stopped,) = shards.any(asked)
+            self._stopped = shards.asked(lambda: self._callback is not None and self._callback(self.partial()))
         finally:
             if self._stopped:
                 self._save()

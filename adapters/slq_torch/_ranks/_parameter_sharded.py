@@ -121,7 +121,7 @@ class ParameterShardedOperator(Linear):
             size, *norms = self._ranks.sum(squares).sqrt().tolist()
             reach = math.pow(torch.finfo(self._params.dtype).eps, 1 / 3) * (size or 1.0)
             try:
-                with self._ranks.together("a gradient"):
+                with self._ranks.alone(), self._ranks.together("a gradient"):
                     result = torch.stack([self._column(v, norm, reach) for v, norm in zip(rows, norms, strict=True)])
             finally:
                 _put(pieces, origin)

@@ -1,14 +1,16 @@
 """Ranks of a process group: sums, gathers and scatters of vectors' rows, and what was seen on each rank.
 
 A vector of n numbers is cut into as many equal pieces as there are ranks; the last ones may be short, and are padded on
-the way. When another rank dies, what waits for it ends with an error that says so, after the group's own time-out.
+the way. When another rank fails or dies, what waits for it ends with an error that says so, after a time-out.
 """
 
+import math
 import re
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from datetime import timedelta
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -16,12 +18,51 @@ import torch.distributed as dist
 from torch import Tensor
 
 from slq._errors import RunError
+from slq_torch._ranks._board import Board
 
 # What the backends say when another rank is gone, where they raise no error of their own.
 _LOST = re.compile(r"gloo|NCCL|ucc|Connection (closed|reset)|[Tt]imed? ?out", re.ASCII)
 # Torch 2.13 renamed the collectives of single tensors.
 _gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 _scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+
+
+class Limit:
+    """The time-out of a group, another one while it is entered; re-entrant.
+
+    Parameters
+    ----------
+    group : ProcessGroup or None
+        The default group where None.
+    device : torch.device
+        Whose exchanges it is of.
+    timeout : float, optional
+        Seconds; the group's own by default.
+    """
+
+    def __init__(self, group: Any, device: torch.device, timeout: float | None) -> None:
+        world: Any = dist.group.WORLD
+        self._backend = (group or world)._get_backend(device)
+        options = getattr(self._backend, "options", None)  # MPI has none
+        if timeout is not None and options is None:
+            msg = f"`timeout` is not for {dist.get_backend(group)}, whose exchanges have none."
+            raise ValueError(msg)
+        own: timedelta = dist.default_pg_timeout if options is None else options._timeout
+        self._timeout, self._before = timeout, [own]
+
+    @property
+    def seconds(self) -> float:
+        """How long is waited."""
+        return self._before[0].total_seconds() if self._timeout is None else self._timeout
+
+    def __enter__(self) -> None:
+        if self._timeout is not None:
+            self._before.append(self._backend.options._timeout)
+            self._backend._set_default_timeout(timedelta(seconds=self._timeout))
+
+    def __exit__(self, *_: object) -> None:
+        if self._timeout is not None:
+            self._backend._set_default_timeout(self._before.pop())
 
 
 class Ranks:
@@ -33,6 +74,8 @@ class Ranks:
         The default group by default.
     device : torch.device
         Where vectors live.
+    timeout : float, optional
+        Seconds that a rank waits for others; the group's own by default.
 
     Attributes
     ----------
@@ -40,15 +83,20 @@ class Ranks:
         The number of this rank, and of all.
     """
 
-    def __init__(self, group: Any, device: torch.device) -> None:
+    def __init__(self, group: Any, device: torch.device, timeout: float | None = None) -> None:
         if not dist.is_available() or not dist.is_initialized():
             msg = (
                 "torch.distributed is not initialised. Start the script with torchrun and call "
                 'torch.distributed.init_process_group("gloo"), or "nccl" on GPUs, before the operator is made.'
             )
             raise RuntimeError(msg)
+        if timeout is not None and not 0 < timeout < math.inf:
+            msg = f"`timeout` must be a positive number of seconds, got {timeout!r}."
+            raise ValueError(msg)
         self.group, self._device = group, device
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
+        self._limit = Limit(group, device, timeout)
+        self._board, self._lost = Board(group), False
         # NCCL moves what is on its device only.
         self._moving = device if "nccl" in str(dist.get_backend(group)) else torch.device("cpu")
 
@@ -111,20 +159,48 @@ class Ranks:
                 _scatter(out, own, group=self.group)
         return parts[:, : len(here)]
 
+    @property
+    def seconds(self) -> float:
+        """How long a rank waits for others."""
+        return self._limit.seconds
+
     @contextmanager
     def together(self, what: str) -> Iterator[None]:
-        """Say what it means when others are not there."""
+        """Wait no longer than the time-out, and say what it means when others are not there."""
         try:
-            yield
+            with self._limit:
+                yield
         except RuntimeError as error:
             if isinstance(error, RunError) or not (isinstance(error, dist.DistError) or _LOST.search(str(error))):
                 raise
-            msg = (
-                f"rank {self.rank} of {self.size} lost the others in {what}: a rank has died, or was given other "
-                f"arguments and waits elsewhere; its own message says why. ({str(error).splitlines()[0][:200]}) How "
-                "long is waited is said by init_process_group(timeout=...)."
-            )
-            raise RunError(msg) from error
+            self._tell(what, error)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let the others know why this rank takes no further part, if what it does by itself fails."""
+        try:
+            yield
+        except Exception as error:
+            if not self._lost:
+                self._board.failed(error)
+            raise
+
+    def _tell(self, what: str, error: RuntimeError) -> NoReturn:
+        """Raise what is known of those that are not there."""
+        self._lost = True
+        waited = f"({str(error).splitlines()[0][:200]}; a rank waits {self.seconds:g} s for others)"
+        if (found := self._board.reason()) is not None:
+            rank, words, memory = found
+            msg = f"rank {rank} of {self.size} failed: {words} {waited}"
+            raise (MemoryError(msg) if memory else RunError(msg)) from error
+        silent = ", ".join(map(str, self._board.silent()))
+        who = f"rank {silent} of {self.size} does not answer" if silent else "all ranks answer, but wait elsewhere"
+        msg = (
+            f"rank {self.rank} of {self.size} lost the others in {what}: {who}. A rank has died, or was given other "
+            f"arguments and waits elsewhere; its own message says why. {waited} Set how long by `timeout`, or by "
+            "init_process_group(timeout=...)."
+        )
+        raise RunError(msg) from error
 
 
 def _padded(rows: Tensor, length: int) -> Iterator[Tensor]:

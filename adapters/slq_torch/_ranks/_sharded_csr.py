@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +26,7 @@ from slq._files._shard_folder import MANIFEST, ShardFolder, shards_in
 from slq._kernels._entries import Traces, sparse_traces, usable
 from slq._kernels._kernels import Product
 from slq._kernels._kernels_numpy import Rows
+from slq_torch._ranks._ranks import Ranks
 
 Block = npt.NDArray[Any]
 Exchange = Literal["auto", "halo", "gather"]
@@ -71,8 +73,9 @@ class ShardedMatrix:
     order = "C"
     xp = np
 
-    def __init__(self, shards: ShardFolder, exchange: Exchange, group: Any) -> None:
-        ranks, rank = (1, 0) if group is None else (dist.get_world_size(group), dist.get_rank(group))
+    def __init__(self, shards: ShardFolder, exchange: Exchange, group: Any, timeout: float | None) -> None:
+        self._ranks = None if group is None else Ranks(group, torch.device("cpu"), timeout)
+        ranks, rank = (1, 0) if self._ranks is None else (self._ranks.size, self._ranks.rank)
         parts = _owners(shards, ranks)
         first = [shards.parts[part].first for part in parts[:-1]] + [shards.n]
         self._group, self._first, self._rank = group, np.array(first), rank
@@ -100,12 +103,15 @@ class ShardedMatrix:
     def matmat(self, X: Block, /) -> Block:
         """Return the rows that are here of A @ X, from the same rows of X; all ranks must call it together."""
         X = np.ascontiguousarray(X)
-        arriving, requests = self._gather(X) if self._gathers else self._ask(X)
-        image = self._own(X)
-        for request in requests:
-            request.wait()
-        if self._far.nnz:
-            image += self._far @ arriving
+        if self._ranks is None:
+            return self._own(X)
+        with self._ranks.alone():
+            with self._ranks.together("an exchange of vectors"):
+                arriving, requests = self._gather(X) if self._gathers else self._ask(X)
+            image = self._own(X)
+            self._wait(requests)
+            if self._far.nnz:
+                image += self._far @ arriving
         return image
 
     @property
@@ -155,8 +161,7 @@ class ShardedMatrix:
         table = [torch.empty_like(counts) for _ in range(len(self._first) - 1)]
         dist.all_gather(table, counts, group=self._group)
         wanted = [np.empty(int(row[self._rank]), dtype=np.int64) for row in table]
-        for request in self._post([needed[i:j] for i, j in pairwise(self._bounds)], wanted):
-            request.wait()
+        self._wait(self._post([needed[i:j] for i, j in pairwise(self._bounds)], wanted))
         return [numbers - self.rows.start for numbers in wanted]
 
     def _choose(self, exchange: Exchange) -> None:
@@ -178,8 +183,6 @@ class ShardedMatrix:
     def _ask(self, X: Block) -> tuple[Block, list[Any]]:
         """Send what others need of X, and have what is needed here come."""
         halo = np.empty((self.halo, X.shape[1]), dtype=X.dtype)
-        if self._group is None:
-            return halo, []
         parts = [halo[i:j] for i, j in pairwise(self._bounds)]
         self.traffic.received += halo.nbytes
         self.traffic.messages += sum(1 for part in parts if part.size)
@@ -191,19 +194,25 @@ class ShardedMatrix:
         padded = np.zeros((most, X.shape[1]), dtype=X.dtype)
         padded[: len(X)] = X
         whole = np.empty((ranks * most, X.shape[1]), dtype=X.dtype)
-        if self._group is None:
-            return whole, []
         parts = [torch.from_numpy(whole[i * most : (i + 1) * most]) for i in range(ranks)]
         self.traffic.received += (ranks - 1) * padded.nbytes
         self.traffic.messages += ranks - 1
         return whole, [dist.all_gather(parts, torch.from_numpy(padded), group=self._group, async_op=True)]
 
     def _sum(self, x: Block) -> Block:
-        total = torch.from_numpy(np.array(x, order="C"))
-        if self._group is not None:
-            dist.all_reduce(total, group=self._group)
-            self.traffic.sums += 1
-        return np.asarray(total.numpy())
+        if self._ranks is None:
+            return x
+        self.traffic.sums += 1
+        return np.asarray(self._ranks.sum(x))
+
+    def _wait(self, requests: list[Any]) -> None:
+        """Wait for messages that are under way."""
+        if self._ranks is None:
+            return
+        limit = timedelta(seconds=self._ranks.seconds)
+        with self._ranks.together("an exchange of vectors"):
+            for request in requests:
+                request.wait(limit)  # messages from one to another do not know of the group's time-out
 
     def _post(self, sent: list[Any], received: list[Any]) -> list[Any]:
         """Begin to send an array to each rank and to receive one from each; empty ones do not travel."""
@@ -218,7 +227,9 @@ class ShardedMatrix:
         return dist.batch_isend_irecv(operations) if operations else []
 
 
-def sharded_csr(folder: str | os.PathLike[str], /, *, exchange: Exchange = "auto", group: Any = None) -> ShardedMatrix:
+def sharded_csr(
+    folder: str | os.PathLike[str], /, *, exchange: Exchange = "auto", group: Any = None, timeout: float | None = None
+) -> ShardedMatrix:
     """Return a sparse matrix of which every rank loads its own rows, for slq.spectrum and what is asked of it.
 
     All ranks call it, and then the same functions of slq with the same arguments; results are the same on all. In one
@@ -237,6 +248,9 @@ def sharded_csr(folder: str | os.PathLike[str], /, *, exchange: Exchange = "auto
     group : ProcessGroup, optional
         The ranks that share the matrix, of a backend that works on the host (gloo, MPI); by default all. Where the
         default group is NCCL, a gloo group is made beside it.
+    timeout : float, optional
+        Seconds that a rank waits in an exchange for one that has failed or died, before it ends with an error; that of
+        the group by default, as given to init_process_group.
 
     Returns
     -------
@@ -247,7 +261,9 @@ def sharded_csr(folder: str | os.PathLike[str], /, *, exchange: Exchange = "auto
     ------
     ValueError
         On all ranks, if the folder has fewer parts than there are ranks, is another one on some rank, or a part is
-        missing or damaged; or if `exchange` is none of these.
+        missing or damaged; or if `exchange` or `timeout` is none of these.
+    RunError
+        From products, on all ranks: where one failed, with its number and reason, or died.
 
     Notes
     -----
@@ -295,7 +311,7 @@ def sharded_csr(folder: str | os.PathLike[str], /, *, exchange: Exchange = "auto
             f"{len(found)} or more, or start fewer processes."
         )
         raise ValueError(msg)
-    return ShardedMatrix(shards, exchange, group)
+    return ShardedMatrix(shards, exchange, group, timeout)
 
 
 def _on_host(group: Any) -> Any:

@@ -195,6 +195,28 @@ class TestRuns:
             assert s.status == "stopped by callback"
             assert s.steps < 40
 
+    def test_end_on_all_ranks_where_a_callback_raises_on_one(self, count):
+        failing = iter([True] + [False] * (count - 1))
+
+        def attempt(op, function):
+            fails = next(failing)
+
+            def callback(_):
+                if fails:
+                    raise KeyError("oops")
+
+            with pytest.raises(slq.RunError, match="KeyError|`callback` raised on another rank") as caught:
+                function(op, callback)
+            return str(caught.value)
+
+        texts = run(
+            spread(), count, lambda op: attempt(op, lambda A, c: slq.spectrum(A, probes=1, steps=9, callback=c))
+        )
+        assert sum("KeyError" in text for text in texts) == 1
+        failing = iter([True] + [False] * (count - 1))
+        texts = run(spread(), count, lambda op: attempt(op, lambda A, c: slq.eigsh(A, 2, callback=c)))
+        assert sum("KeyError" in text for text in texts) == 1
+
     def test_pass_the_check_of_a_good_operator_and_no_other(self, count):
         A = spread()
         assert all(run(A, count, slq.check))
