@@ -22,7 +22,6 @@ from slq._files import _store
 from slq._lanczos import _probes, _rows
 from slq._lanczos._krylov import unit_rows
 from slq._lanczos._probes import Seed
-from slq._operators import _deflation
 from slq._operators._operators import Operator, as_operator
 from slq._run._checkpoint import Checkpoint
 from slq._run._opening import dtype_of_vectors
