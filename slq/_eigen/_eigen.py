@@ -248,10 +248,10 @@ def _given(name: str, given: Any, operator: Operator, dtype: Any) -> Array:
             f"`{name}` must be Eigenpairs or an array of the operator's library, {library}, got {type(given).__name__}."
         )
         raise TypeError(msg)
+    given, n = tuple(columns.shape), operator.shards.local
     columns = columns[:, None] if columns.ndim == 1 else columns
-    n = operator.shards.local
     if columns.ndim != 2 or columns.shape[0] != n or not 1 <= columns.shape[1] <= operator.n:
-        msg = f"`{name}` must have shape ({n},) or ({n}, s), got {tuple(columns.shape)}."
+        msg = f"`{name}` must have shape ({n},) or ({n}, s), got {given}."
         raise ValueError(msg)
     if _arrays.is_complex(columns.dtype) and not _arrays.is_complex(dtype):
         msg = f"`{name}` is complex and `A` real. Pass real and imaginary parts as two columns."

@@ -9,7 +9,7 @@ import scipy.io
 import slq
 from slq._eigen._ends import order
 
-ORACLES = Path(__file__).parents[3] / "shared" / "oracles"
+ORACLES = Path(__file__).parents[4] / "shared" / "oracles"
 ENDS = ["LM", "LA", "SA", "BE"]
 
 
