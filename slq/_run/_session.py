@@ -98,8 +98,12 @@ class Session:
         self._exact: Diagonalised | None = None
         past = None if checkpoint is None else checkpoint.content
         self._columns = None if past is None else past.columns  # of the matrix, where all are multiplied
-        if self._columns is not None and self._columns.shape[0] != self.n:
-            msg = f"`checkpoint` is damaged: its columns have length {len(self._columns)}. Remove it to begin again."
+        kind = "f" if operator.copies == 1 else "c"
+        if self._columns is not None and (len(self._columns), self._columns.dtype.kind) != (self.n, kind):
+            msg = (
+                f"`checkpoint` is damaged: its columns are {len(self._columns)} numbers of {self._columns.dtype}. "
+                "Remove it to begin again."
+            )
             raise ValueError(msg)
         self._known: tuple[Traces | None] | None = None  # asked for once
         self._backed_off, self._stopped = "", False

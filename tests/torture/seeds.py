@@ -11,6 +11,7 @@ import scipy.io
 import scipy.sparse
 
 import slq
+from slq._files import _store
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 # The run that checkpoints are of.
@@ -69,12 +70,21 @@ def histories():
 
 
 def checkpoints():
-    """Return checkpoints of a run that has ended and of one that goes on."""
+    """Return checkpoints of a run that has ended, of one that goes on, and with columns of the matrix."""
 
     def begun(path):
         slq.spectrum(MATRIX, checkpoint=path, callback=lambda _: True, **OPTIONS)
 
-    return [_written(lambda path: slq.spectrum(MATRIX, checkpoint=path, **OPTIONS)), _written(begun)]
+    def with_columns(path):
+        slq.spectrum(MATRIX, checkpoint=path, **OPTIONS)
+        with _store.opened(path, _store.CHECKPOINT) as (arrays, header):
+            known, facts = dict(arrays), dict(header)
+        _store.write(path, known | {"columns": MATRIX[:, :5]}, facts, kind=_store.CHECKPOINT)
+
+    return [
+        _written(lambda path: slq.spectrum(MATRIX, checkpoint=path, **OPTIONS)),
+        *map(_written, (begun, with_columns)),
+    ]
 
 
 def sparse():
