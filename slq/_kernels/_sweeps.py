@@ -21,8 +21,9 @@ Rows = npt.NDArray[Any]
 
 # Numbers that a step touches from which on importing numba (0.5 s) pays; fewer where it is imported already.
 _WORTH_NUMBA, _WORTH_CALLING = 2_000_000, 20_000
-# Numbers that a thread should have to do before another one is worth waking.
-_WORTH_A_THREAD = 65_536
+# Numbers that a thread should have to do before another one is worth waking: half a millisecond of reading, where
+# waking takes a quarter of one.
+_WORTH_A_THREAD = 2_000_000
 # A vector is cut into so many shares at most.
 _SHARES = 256
 # Numbers of each vector that NumPy converts or sums at once.

@@ -1,7 +1,7 @@
 """Row blocks of an array, worked on by several threads: how many there may be, and the pool that they come from.
 
-All callers in a process share one pool, so calls of slq from several threads never start more threads than there are
-cores. What runs here must release the GIL: kernels, NumPy on large pieces, SciPy's sparse products.
+The caller works too, for its own thread is awake. All callers in a process share one pool of one thread less than there
+are cores. What runs here must release the GIL: kernels, NumPy on large pieces, SciPy's sparse products.
 """
 
 from __future__ import annotations
@@ -50,9 +50,13 @@ def run(task: Callable[[int, int], object], blocks: int, *, threads: int, least:
         return
     pool, turn = _shared_pool(), threading.Lock()
     # NumPy's error state belongs to the context; a context can be entered once at a time.
-    jobs = [pool.submit(contextvars.copy_context().run, _work, task, pieces, turn) for _ in range(helpers)]
-    wait(jobs)
-    for job in jobs:
+    jobs = [pool.submit(contextvars.copy_context().run, _work, task, pieces, turn) for _ in range(helpers - 1)]
+    try:
+        _work(task, pieces, turn)
+    finally:
+        started = [job for job in jobs if not job.cancel()]  # who comes too late has nothing left to do
+        wait(started)
+    for job in started:
         job.result()
 
 
@@ -75,7 +79,7 @@ def _shared_pool() -> ThreadPoolExecutor:
     global _pool
     with _lock:
         if _pool is None:
-            _pool = ThreadPoolExecutor(_cores(), thread_name_prefix="slq")
+            _pool = ThreadPoolExecutor(max(1, _cores() - 1), thread_name_prefix="slq")
         return _pool
 
 
