@@ -50,6 +50,10 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self._device is not None:
             self.peak = max(self.peak, torch.cuda.max_memory_allocated(self._device) - self._before)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch imports its compiler, two seconds, at the first operation that is counted
+
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation, and count what it made."""
         result = function(*args, **(kwargs or {}))
