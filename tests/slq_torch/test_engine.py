@@ -180,7 +180,8 @@ def test_nothing_is_held_where_there_is_no_room(net, kit):
 
 
 def test_a_trace_is_tried_once_products_have_cost_more(net, kit, monkeypatch):
-    monkeypatch.setattr(_measured, "_PATIENCE", 0.0)
+    for name in ("_PATIENCE", "_PATIENCE_OF_IMPORT"):
+        monkeypatch.setattr(_measured, name, 0.0)
     H = slq_torch.hessian(net, kit.mean_loss, kit.samples(8))
     v = kit.block(H.shape[0], 2)
     results = [H.matmat(v) for _ in range(5)]
@@ -189,6 +190,31 @@ def test_a_trace_is_tried_once_products_have_cost_more(net, kit, monkeypatch):
     assert H.engine.disagreement["linearize"] < 1e-12
     for result in results:
         kit.assert_close(result, results[0], rtol=1e-12)
+
+
+def test_close_ways_run_again_at_the_first_product_and_never_later(net, kit, monkeypatch):
+    monkeypatch.setattr(_measured, "_CLOSE", 1e9)
+    monkeypatch.setattr(_measured, "_HOPELESS", 1e9)
+    calls = []
+
+    def counted(right):
+        def multiply(*args):
+            calls.append(right.__name__)
+            return right(*args)
+
+        return multiply
+
+    spoil(monkeypatch, {"fused", "graph-vmap"}, counted)
+    H = slq_torch.hessian(net, kit.mean_loss, kit.samples(8))
+    v = kit.block(H.shape[0], 2)
+    H.matmat(v)
+    assert min(calls.count("_fused_one_by_one"), calls.count("at_once")) >= 3
+
+    second, chosen = H.matmat(v), dict(H.engine.strategies)
+    calls.clear()
+    assert torch.equal(H.matmat(v), second)
+    assert len(calls) <= 1
+    assert H.engine.strategies == chosen
 
 
 class Number(torch.autograd.Function):

@@ -51,7 +51,7 @@ def begun(seconds=1.0, width=4):
     ("seconds", "extra", "runs", "chosen"),
     [
         ((0.8,), 0.0, 1, "graph-vmap"),
-        ((0.95, 0.95), 0.0, 2, "graph"),  # vmap takes memory: a twentieth is not enough
+        ((0.98, 0.98), 0.0, 2, "graph"),  # vmap takes memory: a fiftieth is not enough
         ((1.8, 0.7), 0.0, 2, "graph-vmap"),  # the first run paid for a start
         ((6.0,), 0.0, 1, "graph"),  # too slow for that to be the reason
         ((0.7, 0.7), 0.5, 2, "graph"),  # what it takes besides counts
@@ -83,6 +83,52 @@ def test_a_way_that_disagrees_or_fails_is_not_chosen_however_fast():
     assert "disagrees with the graph by 1.0e-03" in trials.reasons["graph-vmap"]
     assert "disagrees with the graph by nan" in trials.reasons["forward-over-reverse"]
     assert trials.reasons["linearize"] == "torch refused: pop from empty list"
+
+
+def test_ways_that_come_out_close_are_timed_in_turns_and_medians_decide():
+    trials = begun(0.1)
+    attempt(trials, VMAP, 0.09)
+    attempt(trials, LINEARIZE, 0.12, 0.12)  # not close
+    turns = []
+    for seconds in (0.085, 0.095, 0.085, 0.095):
+        turns.append(trials.turn(4))
+        trials.note(turns[-1], 4, seconds)
+
+    assert turns == ["graph", "graph-vmap", "graph", "graph-vmap"]
+    assert trials.turn(4) is None
+    assert trials.choices == {4: "graph"}
+    assert trials.seconds == {"graph": {4: 0.085}, "graph-vmap": {4: 0.095}, "linearize": {4: 0.12}}
+
+
+def test_a_single_column_that_ran_first_is_timed_again():
+    trials = begun(0.9, width=1)
+    attempt(trials, way("fused"), 0.1, width=1)
+
+    assert trials.turn(1) == "graph"
+    trials.note("graph", 1, 0.09)
+    assert (trials.choices[1], trials.turn(1)) == ("graph", "fused")
+
+
+def test_a_way_that_fails_later_has_no_more_turns():
+    trials = begun(0.1)
+    attempt(trials, VMAP, 0.095, 0.095)
+    assert trials.turn(4) == "graph"
+    trials.refuse("graph-vmap", RuntimeError("another path"))
+
+    assert trials.turn(4) is None
+
+
+@pytest.mark.parametrize(("seconds", "turn"), [((0.09,), "graph"), ((0.05,), None), ((0.14, 0.14), None)])
+def test_ways_that_are_far_apart_are_decided_at_once(seconds, turn):
+    trials = begun(0.1)
+    attempt(trials, VMAP, *seconds)
+    assert trials.turn(4) == turn
+
+
+def test_long_products_are_timed_once():
+    trials = begun(5.0)
+    attempt(trials, VMAP, 4.9, 4.9)
+    assert trials.turn(4) is None
 
 
 def test_ways_without_hope_are_not_run_again():

@@ -3,9 +3,11 @@
 What the ways are is said in `_ways` and `_jacobian`; what is kept between products in `_held`.
 """
 
+import statistics
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -176,30 +178,39 @@ class Products:
         clock, width, trials = Clock(params.device), len(rows), self.trials
         first, prepared, building, result = self._reference(key, call, params, rows, clock)
         held = self._runner.room
+        made = {first.prepare: (prepared, building)}
         functional = isinstance(call.model, Module)
+
+        def multiply(way: Strategy) -> Tensor:
+            return self._runner.multiply(way, made[way.prepare][0], params, rows)
+
+        def extra(way: Strategy) -> float:
+            return 0.0 if way.held and held else made[way.prepare][1]  # what is held is made once, whoever uses it
+
         for way in trials.candidates(self._ways.values(), width, functional=functional):
             if way.vmapped and self._runner.columns(way, width) < min(width, 2):
                 trials.reasons[way.name] = "one column would fill the memory"
                 continue
-            shared, extra, allowed = way.prepare == first.prepare, building, tolerance(params.dtype)
-            if not shared:
+            if way.prepare not in made:
                 clock.tick()
                 try:
-                    prepared_for_it = way.prepare(call, params)
+                    made[way.prepare] = way.prepare(call, params), clock.tick()
                 except RuntimeError as error:
                     trials.refuse(way.name, error)
                     continue
-                extra = clock.tick()
-            own = prepared if shared else prepared_for_it
             trials.attempt(
                 way,
                 width,
-                lambda way=way, own=own: self._runner.multiply(way, own, params, rows),  # type: ignore[misc]
+                partial(multiply, way),
                 result,
                 clock=clock,
-                extra=0.0 if way.held and held else extra,  # what is held is made once, whoever uses it
-                allowed=allowed,
+                extra=extra(way),
+                allowed=tolerance(params.dtype),
             )
+        while (name := trials.turn(width)) is not None:
+            clock.tick()
+            multiply(self._ways[name])
+            trials.note(name, width, extra(self._ways[name]) + clock.tick())
         return result
 
     def _reference(
@@ -228,7 +239,8 @@ class Products:
                 self.trials.refuse(way.name, error)
                 continue
             assert result is not None
-            self.trials.begin(way.name, len(rows), (0.0 if self._runner.room else building) + len(rows) * min(times))
+            seconds = (0.0 if self._runner.room else building) + len(rows) * statistics.median(times)
+            self.trials.begin(way.name, len(rows), seconds)
             return way, prepared, building, result
         assert refusal is not None  # the first way is one of these
         raise refusal
