@@ -37,20 +37,21 @@ def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     return criterion(model(batch[0]), batch[1])
 
 
-def digits(model: nn.Module, name: str, *, images: int, batches: int) -> Problem:
+def digits(model: nn.Module, name: str, *, images: int, batches: int, pixels: int = 28) -> Problem:
     """Pair a model with grey images of 28 x 28."""
     generator = torch.Generator().manual_seed(1)
     data = [
-        (torch.randn(images, 1, 28, 28, generator=generator), torch.randint(10, (images,), generator=generator))
+        (torch.randn(images, 1, pixels, pixels, generator=generator), torch.randint(10, (images,), generator=generator))
         for _ in range(batches)
     ]
     return Problem(name, model.eval(), data)
 
 
-def tiny_mlp() -> Problem:
-    """Build 784-20-10, the 15,910 parameters of the first paper on spectra of Hessians."""
-    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 20), nn.ReLU(), nn.Linear(20, 10))
-    return digits(model, "MLP 784-20-10", images=1000, batches=2)
+def tiny_mlp(pixels: int = 28) -> Problem:
+    """Build 784-20-10, the 15,910 parameters of the first paper on spectra of Hessians, or one of smaller images."""
+    inputs = pixels**2
+    model = nn.Sequential(nn.Flatten(), nn.Linear(inputs, 20), nn.ReLU(), nn.Linear(20, 10))
+    return digits(model, f"MLP {inputs}-20-10", images=1000, batches=2, pixels=pixels)
 
 
 def mlp() -> Problem:
@@ -89,14 +90,14 @@ class Block(nn.Module):
         return functional.relu(x + y)
 
 
-def resnet20() -> Problem:
-    """Build the CIFAR ResNet-20 in eval mode, with 128 images."""
+def resnet20(images: int = 128) -> Problem:
+    """Build the CIFAR ResNet-20 in eval mode."""
     widths = [(16, 16, 1)] * 3 + [(16, 32, 2)] + [(32, 32, 1)] * 2 + [(32, 64, 2)] + [(64, 64, 1)] * 2
     stem = [nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)]
     model = nn.Sequential(*stem, *(Block(*w) for w in widths), *head)
     generator = torch.Generator().manual_seed(2)
-    batch = torch.randn(128, 3, 32, 32, generator=generator), torch.randint(10, (128,), generator=generator)
+    batch = torch.randn(images, 3, 32, 32, generator=generator), torch.randint(10, (images,), generator=generator)
     model(batch[0])  # one pass in train mode, for running statistics that fit
     return Problem("ResNet-20", model.eval(), [batch])
 

@@ -1,13 +1,11 @@
 """Time Hessian products beside those of other libraries: one process, the same models and data, ratios to a gradient.
 
     python benchmarks/torch_products.py [mlp cnn resnet20 gpt] [--compile] [--json FILE]
-    python benchmarks/torch_products.py --spectrum [--json FILE]
 
 A figure is the time per column of a product as a multiple of one pass that computes the gradient over the same data:
 the median of at least five ratios, each of a product to the gradient that was timed right before it, so that what else
 the machine does weighs on both. On a machine that others load too, `--cpu` counts the seconds of the processor on one
-thread, not those of the wall. Libraries that are not installed are left out with a word. `--spectrum` times whole
-spectra of 10 probes and 80 steps instead.
+thread, not those of the wall. Libraries that are not installed are left out with a word.
 """
 
 import argparse
@@ -24,8 +22,6 @@ import _networks
 import slq_torch
 import torch
 from torch import nn
-
-import slq
 
 WIDTHS = (1, 10)
 OURS = ("auto", "graph", "fused", "graph-vmap", "forward-over-reverse", "linearize")
@@ -163,85 +159,10 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def spectra() -> list[dict[str, Any]]:
-    """Time whole spectra, 10 probes and 80 steps, against the others' own densities."""
-    results = []
-    for build in (_networks.tiny_mlp, _networks.resnet20):
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            problem = build()
-        row: dict[str, Any] = {"name": problem.name, "n": problem.size, "seconds": {}, "failed": {}}
-        inside = [0.0]
-        H = ours(problem, "auto")
-
-        class Timed:
-            """The operator, with the time spent in its products."""
-
-            def __init__(self, operator: Any, inside: list[float]) -> None:
-                self.operator, self.inside = operator, inside
-
-            def __getattr__(self, name: str) -> Any:
-                return getattr(self.operator, name)
-
-            def matmat(self, X: torch.Tensor) -> torch.Tensor:
-                """Multiply and look at the clock."""
-                began = CLOCK[0]()
-                Y = self.operator.matmat(X)
-                self.inside[0] += CLOCK[0]() - began
-                return Y
-
-        timed = Timed(H, inside)
-
-        def with_slq(timed: Any = timed) -> Any:
-            return slq.spectrum(timed, probes=10, steps=80, rng=0).density()
-
-        def with_curvlinops(problem: _networks.Problem = problem) -> Any:
-            papyan = import_module("curvlinops.papyan2020traces.spectrum")
-            library, (model, data) = import_module("curvlinops"), flattened(problem)
-            params = list(model.parameters())
-            A = library.HessianLinearOperator(model, nn.CrossEntropyLoss(), params, data, check_deterministic=False)
-            return papyan.lanczos_approximate_spectrum(A, ncv=80, num_repeats=10)
-
-        def with_eigenthings(problem: _networks.Problem = problem) -> Any:
-            library = import_module("hessian_eigenthings")
-            E = library.HessianOperator(problem.model, problem.batches, _networks.loss)
-            return library.spectral_density(E, num_runs=10, lanczos_steps=80)
-
-        def with_pyhessian(problem: _networks.Problem = problem) -> Any:
-            library = import_module("pyhessian")
-            torch.eig = lambda T, eigenvectors=True: (  # what it calls was taken out of torch
-                torch.view_as_real(torch.linalg.eigh(T)[0].to(torch.complex64)),
-                torch.linalg.eigh(T)[1],
-            )
-            one = len(problem.batches) == 1
-            data = {"data": problem.batches[0]} if one else {"dataloader": problem.batches}
-            return library.hessian(problem.model, _networks.criterion, cuda=False, **data).density(iter=80, n_v=10)
-
-        for label, run in [
-            ("slq", with_slq),
-            ("curvlinops", with_curvlinops),
-            ("hessian_eigenthings", with_eigenthings),
-            ("pyhessian", with_pyhessian),
-        ]:
-            try:
-                began = CLOCK[0]()
-                run()
-                row["seconds"][label] = CLOCK[0]() - began
-            except Exception as error:
-                row["failed"][label] = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-            problem.model.zero_grad(set_to_none=True)
-            print(f"  {label}: {row['seconds'].get(label) or row['failed'][label]}", flush=True)
-        row["share_outside_products"] = 1 - inside[0] / row["seconds"]["slq"]
-        results.append(row)
-        print(row, flush=True)
-    return results
-
-
 def main() -> None:
     """Read the arguments, measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("problems", nargs="*", default=list(_networks.PROBLEMS))
-    parser.add_argument("--spectrum", action="store_true", help="time whole spectra")
     parser.add_argument("--compile", action="store_true", help="time torch.compile too")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="of the columns of the table, e.g. 'slq graph'")
@@ -252,15 +173,12 @@ def main() -> None:
         torch.set_num_threads(1)
         CLOCK[0] = time.process_time
     warnings.simplefilter("ignore")
-    if options.spectrum:
-        results = spectra()
-    else:
-        strategies = [*OURS, *(["compile"] if options.compile else []), *(["ggn"] if hasattr(slq_torch, "ggn") else [])]
-        results = []
-        for name in options.problems or list(_networks.PROBLEMS):
-            print(name, flush=True)
-            results.append(measure(name, strategies, options.repeats, options.only))
-        print(table(results))
+    strategies = [*OURS, *(["compile"] if options.compile else []), "ggn"]
+    results = []
+    for name in options.problems or list(_networks.PROBLEMS):
+        print(name, flush=True)
+        results.append(measure(name, strategies, options.repeats, options.only))
+    print(table(results))
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump({"torch": torch.__version__, "threads": torch.get_num_threads(), "results": results}, file)
