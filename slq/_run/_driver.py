@@ -87,7 +87,7 @@ def spectrum(
         Keep all Krylov vectors and stay orthogonal to them, or not. "auto" does where it fits into memory and its time
         is bearable beside the products' (measured): `metadata["vectors"]` says what it chose and why. Without it every
         claim is an estimate. In the host's memory and their own precision, vectors are made orthogonal where they would
-        else be off by a tenth of sqrt(eps), which T does not feel (Simon 1984, doi:10.1090/S0025-5718-1984-0725988-X).
+        else be off by a fifth of sqrt(eps), which T does not feel (Simon 1984, doi:10.1090/S0025-5718-1984-0725988-X).
     basis : {"auto", "float64", "float32", "float16"}, default "auto"
         Precision in which all Krylov vectors but the newest two are kept. "auto" takes their own where it fits into
         memory, else a shorter one. float16 raises the noise floor of eigenvalues to about 2e-6 of the largest, float32

@@ -45,12 +45,12 @@ def rule(result):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", SPECTRA)
-def test_orthogonality_is_lost_to_a_tenth_of_sqrt_eps_at_most_and_rules_stay(name, dtype):
+def test_orthogonality_is_lost_to_a_fifth_of_sqrt_eps_at_most_and_rules_stay(name, dtype):
     eps = np.finfo(dtype).eps
     sparing, always = (run(SPECTRA[name], dtype, sparing=kind) for kind in (True, False))
 
     if not sparing.finished:  # the vectors of a probe that has ended are gone
-        assert lost(sparing) < 0.1 * np.sqrt(eps)
+        assert lost(sparing) < 0.2 * np.sqrt(eps)
     scale = np.abs(SPECTRA[name]).max()
     (nodes, weights), (others, their_weights) = rule(sparing), rule(always)
     # A node between clusters may wander: its weight is below rounding.
