@@ -7,9 +7,10 @@ the adapter that registered under the entry-point group `slq.adapters`, imported
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import entry_points
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -416,10 +417,21 @@ def _from_callable(function: Multiply, n: int | None, like: Array, block: bool) 
 
 def _from_adapter(obj: Any) -> Any | None:
     """Ask the adapter named after the top module of `obj`'s type or of one that it inherits from, if registered."""
-    tops = [base.__module__.split(".")[0] for base in type(obj).__mro__]
+    tops = tuple(base.__module__.split(".")[0] for base in type(obj).__mro__)
+    convert = _converter(tops, tuple(sys.path))
+    return None if convert is None else convert(obj)
+
+
+@lru_cache(maxsize=256)
+def _converter(tops: tuple[str, ...], path: tuple[str, ...]) -> Callable[[Any], Any] | None:
+    """Load the first adapter that is named after one of some modules.
+
+    Searching the installed packages takes milliseconds, so what was found on a search path is kept: an adapter that is
+    installed while the process runs serves types of modules that were not asked about before.
+    """
     registered = {entry.name: entry for entry in entry_points(group="slq.adapters")}
     first = next((top for top in (_LIBRARY.get(top, top) for top in tops) if top in registered), None)
-    return None if first is None else registered[first].load()(obj)
+    return None if first is None else registered[first].load()
 
 
 def home_of(obj: Any, like: Array | None) -> tuple[Any, Any, Any]:

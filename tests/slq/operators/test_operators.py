@@ -442,3 +442,13 @@ class TestMessages:
         operator = as_operator(lambda v: np.fft.ifft(np.fft.fft(v)), n=N)
         with pytest.raises(slq.RunError, match=r"came out complex.* return the real part"):
             slq.lanczos(operator, np.ones(N), 3)
+
+
+def test_installed_packages_are_searched_for_adapters_once(monkeypatch):
+    found = []
+    monkeypatch.setattr(slq._operators._operators, "entry_points", lambda group: found.append(group) or [])
+    slq._operators._operators._converter.cache_clear()
+    for size in (2, 3, 4):
+        slq.as_operator(np.eye(size))
+    slq._operators._operators._converter.cache_clear()
+    assert found == ["slq.adapters"]
