@@ -34,6 +34,8 @@ _DEVIATION = 0.35
 _SPARE, _LEAST_BASIS = 10, 48
 # A residual of so many roundings of |A| cannot fall much further.
 _ROUNDINGS = 4.0
+# Steps are those that the distribution takes, and none more for single eigenvalues.
+_NONE = 1.0
 # Products that eigenpairs may take, and how many between looks.
 _LIMIT, _LOOK = 1000, 4
 
@@ -107,8 +109,8 @@ def spectrum_and_top(
         taken.extend(_taken(session, k) if k else ())
 
     fixed = {"fixed_probes": probes is not None, "fixed_steps": steps is not None}
-    with session:
-        status = run(session, tol=tol, **fixed, expected=expected, grown=take)
+    with session:  # what stands alone is for the eigenpairs to resolve
+        status = run(session, tol=tol, **fixed, expected=expected, grown=take, patience=_NONE)
     spectrum = session.result(status)
     if not k:
         return spectrum, None

@@ -274,18 +274,19 @@ def run(
     fixed_steps: bool,
     expected: int | None = None,
     grown: Callable[[], object] | None = None,
+    patience: float = _PATIENCE,
 ) -> str:
     """Spend the products; return in words why it ended.
 
     `expected` are the steps that a matrix much like this one took; `grown` is called when the first probes have made
-    theirs, while their vectors are there.
+    theirs, while their vectors are there. So many times the steps are spent on single eigenvalues at most (`patience`).
     """
     runs = session.runs
     free = not (fixed_probes or fixed_steps)
     if free and session.diagonalising_is_cheaper(session.width * FIRST_LOOK):
         return session.diagonalise()
     session.open(session.width)
-    ended = _grow_steps(session, tol=tol, fixed=fixed_steps, free=free, expected=expected)
+    ended = _grow_steps(session, tol=tol, fixed=fixed_steps, free=free, expected=expected, patience=patience)
     if grown is not None:
         grown()
     if ended:
@@ -319,7 +320,9 @@ def _missing(session: Session, budget: ErrorBudget, tol: float) -> float:
     return float(runs.probes * runs.steps * max((budget.sampling / _left(budget, tol)) ** 2 - 1, 0.0))
 
 
-def _grow_steps(session: Session, *, tol: float, fixed: bool, free: bool, expected: int | None) -> str | None:
+def _grow_steps(
+    session: Session, *, tol: float, fixed: bool, free: bool, expected: int | None, patience: float
+) -> str | None:
     """Advance the first batch until the quadrature error is small; a text says why the whole run ends here.
 
     `fixed` steps are made whatever the error; only where probes are `free` too may all columns take their place. The
@@ -347,7 +350,7 @@ def _grow_steps(session: Session, *, tol: float, fixed: bool, free: bool, expect
             else budget.quadrature <= _QUADRATURE_SHARE * tol
         ):
             enough = enough or runs.steps
-            resolving = partial.unresolved_outliers > 0 and runs.steps < _PATIENCE * enough
+            resolving = partial.unresolved_outliers > 0 and runs.steps < patience * enough
             wanted = runs.probes * (budget.sampling / _left(budget, tol)) ** 2
             dense = free and session.diagonalising_is_cheaper(_missing(session, budget, tol))
             if not resolving and (dense or not session.resolving_is_cheaper(wanted)):

