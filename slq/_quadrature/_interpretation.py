@@ -103,14 +103,14 @@ def interpret(T: Tridiagonal, facts: Facts) -> Interpretation:
     return Interpretation(raw, resolved, shares_of(measure, rule, resolved), measure)
 
 
-def shortened(T: Tridiagonal, projected: npt.NDArray[np.bool_]) -> Tridiagonal:
-    """Return the same run with three quarters of the steps.
+def shortened(T: Tridiagonal, projected: npt.NDArray[np.bool_], share: float) -> Tridiagonal:
+    """Return the same run with a share of the steps.
 
     Probes whose rule is exact stay as they are; so do, where others were projected, the few that were not: what was
     projected out must remain resolved.
     """
     whole = T.invariant | (projected.any() & ~projected)
-    lengths = np.where(whole, T.lengths, np.maximum(1, (3 * T.lengths) // 4))
+    lengths = np.where(whole, T.lengths, np.maximum(1, (share * T.lengths).astype(np.intp)))
     return replace(T, lengths=lengths)
 
 

@@ -25,9 +25,9 @@ from slq._run._orthogonality import too_slow
 from slq._run._session import Session
 
 # The quadrature error told after m steps on smooth spectra (semicircle, Marchenko-Pastur, Laplacians): the larger of
-# these over m and over m**2. Where two steps show a heavy tail, about 50 steps are made whatever the tolerance: they
+# these over m and over m**2. Where two steps show a heavy tail, about 40 steps are made whatever the tolerance: they
 # go into resolving outliers (Hessian-like spectra).
-_SMOOTH, _FIRST, _HEAVY = 0.072, 1.1, 50
+_SMOOTH, _FIRST, _HEAVY = 0.082, 0.7, 40
 # Distance of the two nodes of a two-step rule in standard deviations: 2 for a symmetric spectrum, more for heavy tails.
 _HEAVY_STRETCH = 6.0
 # Mean of sqrt(F (1 - F)) over the range, in standard deviations per distance of those nodes: 0.35 for a semicircle.
@@ -134,7 +134,7 @@ def plan(
     Returns
     -------
     Plan
-        Expect the products to be right within a factor 1.5, more where the spectrum is unusual.
+        Expect the products to be right within a factor 1.5 or by one probe, more where the spectrum is unusual.
 
     Raises
     ------

@@ -193,8 +193,9 @@ class Spectrum:
     @property
     def error(self) -> ErrorBudget:
         """How far the estimated distribution can be from the true one, by origin; see `ErrorBudget`."""
+        shorter = [self._shorter(share) for share in _budget.CUTS]
         return _budget.budget_of(
-            self._measure, self._shorter(), self.coordinate(), noise=self.noise, confidence=self.confidence
+            self._measure, shorter, self.coordinate(), noise=self.noise, confidence=self.confidence
         )
 
     def coordinate(self, scale: Scale | Literal["auto"] | Coordinate = "auto") -> Coordinate:
@@ -410,9 +411,9 @@ class Spectrum:
         names = [item.name for item in fields(self) if item.init and item.name not in arrays]
         return arrays, {name: getattr(self, name) for name in names}
 
-    def _shorter(self) -> Measure:
-        """Return the measure from three quarters of the steps, to see how much the last quarter changed."""
-        return interpret(shortened(self._tridiagonal, self.projected), self._facts).measure
+    def _shorter(self, share: float = 0.75) -> Measure:
+        """Return the measure from a share of the steps, to see how much the others changed."""
+        return interpret(shortened(self._tridiagonal, self.projected, share), self._facts).measure
 
     def _question(self, claim: Claim) -> Question:
         if claim not in ("certified", "estimate"):

@@ -19,10 +19,11 @@ import slq
         lambda: slq.gallery.marchenko_pastur(4000, ratio=0.1),
     ],
 )
-def test_products_are_predicted_within_a_factor_one_and_a_half(make, tol):
+def test_products_are_predicted_within_a_factor_one_and_a_half_or_by_one_probe(make, tol):
     operator = make()[0]
-    predicted, spent = slq.plan(operator, tol=tol).products, slq.spectrum(operator, tol=tol, rng=1).products
-    assert 1 / 1.5 <= predicted / spent <= 1.5
+    predicted, spent = slq.plan(operator, tol=tol), slq.spectrum(operator, tol=tol, rng=1)
+    few, many = sorted((predicted.products, spent.products))
+    assert many - few <= max(0.5 * few, spent.steps + 1)
 
 
 @pytest.mark.parametrize(("probes", "steps"), [(2, 32), (4, 48)])
