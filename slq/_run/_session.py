@@ -98,8 +98,8 @@ class Session:
         self._exact: Diagonalised | None = None
         past = None if checkpoint is None else checkpoint.content
         self._columns = None if past is None else past.columns  # of the matrix, where all are multiplied
-        number = "f" if operator.copies == 1 else "c"
-        if self._columns is not None and (len(self._columns), self._columns.dtype.kind) != (self.n, number):
+        field = "f" if operator.copies == 1 else "c"
+        if self._columns is not None and (len(self._columns), self._columns.dtype.kind) != (self.n, field):
             msg = (
                 f"`checkpoint` is damaged: its columns are {len(self._columns)} numbers of {self._columns.dtype}. "
                 "Remove it to begin again."

@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[2]
 # Kills in all, and of one job before it is let end; inputs per reader, and of one process; short runs.
 KILLS, EACH, INPUTS, PIECE, RUNS = 200, 5, 100_000, 12_500, 1000
 QUICK = 20
+# Seconds of the run beside which the writing of its checkpoint is timed, and the share that it may take.
+SECONDS, DEAR = 40, 0.02
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,8 @@ def _properties():
 def resources(*, quick: bool) -> list[Callable]:
     """Count what short runs leave, and watch the memory of long ones."""
     runs = RUNS // (QUICK if quick else 1)
-    return [partial(elsewhere, "_left", runs), partial(elsewhere, "_graphs", runs), partial(elsewhere, "_memory")]
+    parts = [("_left", runs), ("_graphs", runs), ("_memory",), ("_writing", SECONDS // (4 if quick else 1))]
+    return [partial(elsewhere, *part) for part in parts]
 
 
 def _left(runs):
@@ -165,6 +168,14 @@ def _graphs(runs):
 def _leak(what, runs, found, good):
     told = "{} descriptors, {} threads, {} objects, {:.1f} MB left".format(*found[:3], found[3] / 1e6)
     return Row(what, runs, told, [] if good else [told])
+
+
+def _writing(seconds):
+    from tests.torture.resources import writing
+
+    share, often = writing(float(seconds))
+    told = f"{100 * share:.2g} % of a run of {seconds} s"
+    return [Row("writing of checkpoints", often, told, [] if share < DEAR else [told])]
 
 
 def _memory():

@@ -93,6 +93,33 @@ def short_hessian(seed, device="cpu"):
     assert all(p.grad is None for p in model.parameters())
 
 
+def writing(seconds, n=30_000, steps=60):
+    """Return the share of a run of about so many seconds that its checkpoint took, and how often it was written."""
+    import slq
+    from slq._run._checkpoint import Checkpoint
+
+    values, spent, save = np.linspace(1.0, 2.0, n), [], Checkpoint.save
+
+    def product(X):
+        time.sleep(seconds / steps)
+        return values[:, None] * X
+
+    def timed(file, *arguments):
+        began = time.perf_counter()
+        save(file, *arguments)
+        spent.append(time.perf_counter() - began)
+
+    Checkpoint.save = timed
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            A = slq.as_operator(product, n=n, block=True)
+            began = time.perf_counter()
+            slq.spectrum(A, probes=2, steps=steps, rng=0, reorth="full", checkpoint=f"{folder}/run.npz")
+            return sum(spent) / (time.perf_counter() - began), len(spent)
+    finally:
+        Checkpoint.save = save
+
+
 def graphs():
     """Return how many tensors of an autograd graph are alive."""
     import torch
