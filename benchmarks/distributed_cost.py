@@ -3,19 +3,21 @@
     OMP_NUM_THREADS=1 python benchmarks/distributed_cost.py --ranks 1 2
 
 For each number of ranks, and with all of them busy at once, it measures what the model takes as given: the time of a
-small sum, the speed of each kind of exchange, of passes over vectors, and of a product on one rank. Sizes are others
-than those of the runs that are predicted then, except for the product of a network. The last column is what counts.
+small sum, the speed of each kind of exchange from two sizes, of passes over vectors, and of a product on one rank.
+Sizes are others than those of the runs that are predicted then, except for the product of a network. Of each the
+shortest of the rounds counts, since other programs can only add to it. The last column is what is asked for.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
+import math
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -33,6 +35,8 @@ from slq_torch.distributed import cost, sharded_csr
 import slq
 
 PROBES, STEPS = 4, 20
+# Entries per row of half a graph.
+_HALF = 8
 INSIDE = "--inside"
 
 
@@ -82,17 +86,22 @@ class Bench:
         return dist.get_world_size()
 
     def seconds(self, call: Callable[[], object]) -> float:
-        """Return the median over rounds of the slowest rank's seconds, all having begun together."""
+        """Return the least over rounds of the slowest rank's seconds, all having begun together."""
         call()
-        times = []
+        least = math.inf
         for _ in range(self.rounds):
             dist.barrier()
             began = perf_counter()
             call()
             slowest = torch.tensor([perf_counter() - began])
             dist.all_reduce(slowest, dist.ReduceOp.MAX)
-            times.append(float(slowest))
-        return statistics.median(times)
+            least = min(least, float(slowest))
+        return least
+
+    def speed(self, exchange: Callable[[int], tuple[Callable[[], object], float]], size: int) -> float:
+        """Return the bytes per second of an exchange, from what half of the size takes less than three times that."""
+        (short, few), (long, many) = (exchange(max(1, size * times // 2)) for times in (1, 3))
+        return (many - few) / max(self.seconds(long) - self.seconds(short), 1e-9)
 
     def step(self, A: Any, v: Any, steps: int = STEPS) -> float:
         """Return the seconds of one Lanczos step without a basis, as the difference of two lengths of run."""
@@ -118,7 +127,7 @@ def latency(bench: Bench) -> float:
 def vector_speed(bench: Bench, dtype: Any) -> float:
     """Return the bytes per second of passes over vectors, from a run with a matrix that costs next to nothing."""
     A = _Cheap(int(3e5 * bench.scale), dtype, Ranks(bench.alone, torch.device("cpu")))
-    v = A.xp.ones((A.shape[0], PROBES), dtype=dtype) * A.diagonal
+    v = A.matmat(A.xp.ones((PROBES, A.shape[0]), dtype=dtype).T)  # in memory as a run has them: column by column
     product = bench.seconds(lambda: A.matmat(v))
     return bench_run(dtype.itemsize).passes(A.shape[0], cost.Machine(1, 1, 1, 1, 1)) / (bench.step(A, v) - product)
 
@@ -138,28 +147,39 @@ class _Cheap:
 
 
 def bench_run(itemsize: int) -> Any:
-    return cost.Run(PROBES, STEPS, itemsize, 0)
+    return cost.Run(PROBES, STEPS, itemsize, 0, host=True)
 
 
 # -- runs, and what is predicted for them ---------------------------------------------------------------------------
 
 
-def matrix(kind: str, n: int) -> Any:
-    """Return a 2-D grid in slabs, or a graph without structure of 16 entries a row."""
+def matrix(kind: str, n: int, half: int) -> Any:
+    """Return a 2-D grid in slabs, or a graph without structure of about 2 `half` entries a row."""
     if kind == "grid":
         side = int(np.sqrt(n))
         line = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(side, side))
         return sp.kronsum(line, line, format="csr")
     rng = np.random.default_rng(0)
-    half = sp.coo_array((np.ones(8 * n), (np.repeat(np.arange(n), 8), rng.integers(0, n, 8 * n))), shape=(n, n)).tocsr()
-    return (half + half.T).tocsr()
+    places = np.repeat(np.arange(n), half), rng.integers(0, n, half * n)
+    upper = sp.coo_array((np.ones(half * n), places), shape=(n, n)).tocsr()
+    return (upper + upper.T).tocsr()
 
 
-def opened(bench: Bench, kind: str, n: int, group: Any = None) -> Any:
+def trial(bench: Bench, kind: str, n: int) -> Any:
+    """Open, on each rank by itself, a matrix with about as many entries as a rank's share, and as long vectors.
+
+    A grid has half of the share's rows; a graph, whose products read all over a vector, all rows and half the entries.
+    """
+    if kind == "grid":
+        return opened(bench, kind, n // (2 * bench.ranks), group=bench.alone)
+    return opened(bench, kind, n, group=bench.alone, half=max(1, _HALF // (2 * bench.ranks)))
+
+
+def opened(bench: Bench, kind: str, n: int, *, group: Any = None, half: int = _HALF) -> Any:
     """Write a matrix once, and open it on all ranks."""
-    target = bench.folder / f"{kind}-{n}-{bench.ranks}"
+    target = bench.folder / f"{kind}-{n}-{half}-{bench.ranks}"
     if dist.get_rank() == 0 and not target.exists():
-        sp.save_npz(bench.folder / "matrix.npz", matrix(kind, n))
+        sp.save_npz(bench.folder / "matrix.npz", matrix(kind, n, half))
         slq.shard(bench.folder / "matrix.npz", target, parts=bench.ranks)
     dist.barrier()
     return sharded_csr(target, group=group)
@@ -168,17 +188,17 @@ def opened(bench: Bench, kind: str, n: int, group: Any = None) -> Any:
 def matrix_row(bench: Bench, kind: str, machine: Any) -> dict[str, Any]:
     """Predict and measure a sharded matrix; the product's speed is measured on one rank with a smaller one."""
     n, run = int({"grid": 1e6, "graph": 2e5}[kind] * bench.scale), bench_run(itemsize=8)
-    small = opened(bench, kind, n // (2 * bench.ranks), group=bench.alone)
+    small = trial(bench, kind, n)
     x = np.ones((small.shape[0], PROBES))
     moved = small.nnz * 12 + PROBES * 2 * small.shape[0] * 8
     product = replace(machine, stream=moved / bench.seconds(lambda: small.matmat(x)))
     A = opened(bench, kind, n)
     sizes = (A.nnz, A.halo)
     nnz, halo = A.reduce(np.array(sizes, dtype=np.float64)) if A.reduce else sizes
-    per_rank = n * (bench.ranks - 1) / bench.ranks if A.exchange == "gather" else halo / bench.ranks
+    per_rank = A.shape[0] * (bench.ranks - 1) / bench.ranks if A.exchange == "gather" else halo / bench.ranks
     peers = bench.ranks - 1
     if bench.ranks > 1:
-        machine = replace(machine, bandwidth=exchange_speed(bench, A, int(per_rank) // 2 + 1))
+        machine = replace(machine, bandwidth=bench.speed(partial(exchange, bench, A.exchange), int(per_rank)))
     found = cost.sharded_csr(A.shape[0], bench.ranks, machine, run, nnz=nnz, halo=per_rank, peers=peers)
     multiplied = cost.sharded_csr(A.shape[0], bench.ranks, product, run, nnz=nnz, halo=per_rank, peers=peers)
     v = np.random.default_rng(dist.get_rank()).standard_normal((len(A.rows), PROBES))
@@ -187,8 +207,8 @@ def matrix_row(bench: Bench, kind: str, machine: Any) -> dict[str, Any]:
     )
 
 
-def exchange_speed(bench: Bench, A: Any, numbers: int) -> float:
-    """Return the bytes per second into a rank, by the collective that a matrix uses, for another size."""
+def exchange(bench: Bench, kind: str, numbers: int) -> tuple[Callable[[], object], float]:
+    """Return an exchange of so many numbers of each vector into a rank, as a matrix makes it, and its bytes."""
     block = torch.zeros((numbers // (bench.ranks - 1) + 1) * PROBES, dtype=torch.float64)
     every = [torch.empty_like(block) for _ in range(bench.ranks)]
     others = [rank for rank in range(bench.ranks) if rank != dist.get_rank()]
@@ -200,8 +220,7 @@ def exchange_speed(bench: Bench, A: Any, numbers: int) -> float:
         for request in dist.batch_isend_irecv(operations):
             request.wait()
 
-    taken = bench.seconds(halo if A.exchange == "halo" else lambda: dist.all_gather(every, block))
-    return len(others) * block.nbytes / taken
+    return halo if kind == "halo" else lambda: dist.all_gather(every, block), len(others) * block.nbytes
 
 
 def network_row(bench: Bench, machine: Any) -> dict[str, Any]:
@@ -216,19 +235,22 @@ def network_row(bench: Bench, machine: Any) -> dict[str, Any]:
     def loss(net: Any, batch: Any) -> Any:
         return ((net(batch[0]) - batch[1]) ** 2).mean()
 
-    local, n = slq_torch.hessian(model, loss, share), sum(p.numel() for p in model.parameters())
-    x = torch.randn(n, PROBES)
-    product = bench.seconds(lambda: local.matmat(x))
     H, ranks = distributed.data_parallel(slq_torch.hessian, model, loss, share), Ranks(None, torch.device("cpu"))
-    half = torch.zeros(PROBES, n // 2)
-    here = len(ranks.rows(n // 2))
-    both = bench.seconds(lambda: (ranks.gathered(half[:, :here], n // 2), ranks.scattered(half)))
-    speed = 2 * half.nbytes * (bench.ranks - 1) / bench.ranks / both or 1.0
+    local, n = H.local, H.shape[0]  # the one that the run uses, with the strategy that it chose
+    x = torch.randn(PROBES, n).T
+    product = bench.seconds(lambda: local.matmat(x))
+
+    def both(size: int) -> tuple[Callable[[], object], float]:
+        whole, here = torch.zeros(PROBES, size), len(ranks.rows(size))
+        moved = 2 * whole.nbytes * (bench.ranks - 1) / bench.ranks
+        return lambda: (ranks.gathered(whole[:, :here], size), ranks.scattered(whole)), moved
+
+    speed = bench.speed(both, n) if bench.ranks > 1 else 1.0
     found = cost.data_parallel(
         n, bench.ranks, replace(machine, bandwidth=speed), bench_run(itemsize=4),
         work=product * bench.ranks / PROBES, model=0.0,
     )  # fmt: skip
-    v = torch.randn(len(H.rows[0]), PROBES, generator=torch.Generator().manual_seed(dist.get_rank()))
+    v = torch.randn(PROBES, len(H.rows[0]), generator=torch.Generator().manual_seed(dist.get_rank())).T
     return _row(bench, "network (data)", n, found, bench.step(H, v))
 
 

@@ -65,7 +65,7 @@ def model_row(n: float, ranks: int) -> dict[str, Any]:
 
 def matrix_row(n: float, ranks: int) -> dict[str, Any]:
     """Cost one step of one probe without a basis, of a 27-point grid in slabs and of a graph without structure."""
-    run, index = Run(steps=STEPS, itemsize=8, basis=0), 4 if n < 2**31 else 8
+    run, index = Run(steps=STEPS, itemsize=8, basis=0, host=True), 4 if n < 2**31 else 8
     slab = 2 * round(n ** (2 / 3))
     grid = sharded_csr(n, ranks, SOCKET, run, nnz=27 * n, halo=slab, peers=2, index=index)
     graph = sharded_csr(n, ranks, SOCKET, run, nnz=32 * n, halo=n - n / ranks, peers=ranks - 1, index=index)

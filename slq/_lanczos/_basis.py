@@ -112,17 +112,24 @@ class Basis:
     def project_out(self, rows: Array) -> tuple[Array, Array | None]:
         """Remove from each row its component in the span of the stored vectors of that probe.
 
-        Returns the new rows and, per probe, the sum of squares of what was removed; None where nothing is stored.
+        Returns the new rows and, per probe, the sum of squares of what was removed; None where nothing is stored. Of
+        shards all coefficients are summed over ranks at once: one message instead of one per block.
         """
-        xp, removed = self._xp, None
+        xp, removed, blocks = self._xp, None, self._filled()
         scale, shards = self._factor(rows) ** -2, self._shards or whole(rows.shape[1])
-        for block in self._filled():
+        summed = None
+        if blocks and not shards.whole:
+            found = [xp.matmul(_arrays.cast(block, rows.dtype, xp), rows[:, :, None]) for block in blocks]
+            summed = shards.reduce(xp.concat(found, axis=1))
+        start = 0
+        for block in blocks:
             block = _arrays.cast(block, rows.dtype, xp)
-            coefficients = shards.reduce(xp.matmul(block, rows[:, :, None]))
+            stop = start + block.shape[1]
+            coefficients = xp.matmul(block, rows[:, :, None]) if summed is None else summed[:, start:stop, :]
             taken = coefficients if scale == 1.0 else coefficients * scale
             rows = rows - xp.matmul(xp.matrix_transpose(taken), block)[:, 0, :]
             squares = xp.sum(coefficients * taken, axis=(1, 2))
-            removed = squares if removed is None else removed + squares
+            removed, start = squares if removed is None else removed + squares, stop
         return rows, removed
 
     def combine(self, position: int, coefficients: Array) -> Array | None:

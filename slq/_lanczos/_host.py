@@ -30,6 +30,8 @@ from slq._shards import Shards, whole
 _MUCH = 1e-4
 # Roundings that may be left along the newest two vectors.
 _LEFT = 4.0
+# Share of a squared norm that may be taken off it: half a bit of it is lost at most.
+_FAR = 0.25
 # Vectors that a step passes over without a basis, and with one in the middle of a usual run.
 _PASSED, _PASSED_WITH_BASIS = 8, 40
 
@@ -62,6 +64,7 @@ class HostKrylov:
     """
 
     __slots__ = (
+        "_alpha",
         "_basis",
         "_beta",
         "_coarse",
@@ -101,7 +104,7 @@ class HostKrylov:
         empty = [np.empty(rows.shape, rows.dtype) for _ in range(1 if storage is None else 2)]
         self._rows = [np.zeros(rows.shape, rows.dtype), rows if usable else rows.copy(order="C"), *empty]
         self._beta, self._drift, self._strangers = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows))
-        self._ended = np.zeros(len(rows), dtype=bool)
+        self._ended, self._alpha = np.zeros(len(rows), dtype=bool), np.zeros(len(rows))
         self._references = None if references is None else _arrays.host_view(references)
 
     @property
@@ -138,7 +141,7 @@ class HostKrylov:
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return what the recurrence goes on from, but for the past vectors."""
-        numbers = np.stack([self._beta, self._drift])
+        numbers = np.stack([self._beta, self._drift, *([] if self._shards.whole else [self._alpha])])
         previous, current = self._rows[:2]
         constants = np.array([self._scale, self._steps])
         own = {"previous": previous, "current": current, "numbers": numbers, "constants": constants}
@@ -148,7 +151,8 @@ class HostKrylov:
     def restore(self, state: Mapping[str, npt.NDArray[Any]], stored: Iterable[Rows]) -> None:
         """Go on from what `state` gave, and past vectors as `stored` gives them."""
         self._rows[:2] = state["previous"], state["current"]
-        self._beta, self._drift = state["numbers"]
+        self._beta, self._drift, *more = state["numbers"]
+        self._alpha = more[0] if more else np.zeros_like(self._beta)
         self._strangers, self._ended = state["strangers"][0], state["strangers"][1] > 0
         self._scale, self._steps = float(state["constants"][0]), int(state["constants"][1])
         if self._loss is not None:
@@ -190,16 +194,12 @@ class HostKrylov:
         Raises NotFiniteError, having changed nothing, where images are not finite, if `strict`.
         """
         older, q, w, *spare = self._rows
-        first: list[Floats] = [
-            self._sweeps.three_terms(images, older, q, np.stack([self._beta, np.zeros_like(self._beta)]), w)[1]
-        ]
-        if self._references is not None:
-            first.extend(np.matmul(self._references, q.T))
-        alpha, *overlaps = self._shards.reduce(np.stack(first))
+        coupled, held = self._coupled if self._shards.whole else self._coupled_by_one_sum, self._alpha
+        alpha, overlaps, (back, own, squares) = coupled(images, w)
         if strict and not (finite := np.isfinite(alpha)).all():
+            self._alpha = held
             raise NotFiniteError(np.flatnonzero(~finite).tolist())
         terms = self._terms
-        back, own, squares = terms(images, older, q, np.stack([self._beta, alpha]), w)
         due = self._loss is None or self._loss.grows(alpha, np.sqrt(squares), np.stack([back, own]))
         size = self._beta + np.abs(alpha) + np.sqrt(squares)
         # Beyond an invariant space vectors are rounding, and what they couple to tells nothing of A.
@@ -234,6 +234,40 @@ class HostKrylov:
         self._rows = [q, w, older, *spare]
         return np.stack([alpha, beta, *overlaps], axis=1)
 
+    def _coupled(self, images: Rows, w: Rows) -> tuple[Floats, Floats, Floats]:
+        """Write what the newest two leave of the images; return alpha, overlaps, and inner products of what is left.
+
+        These are with the vectors before, with the newest, and with itself.
+        """
+        older, q = self._rows[:2]
+        first = self._sweeps.three_terms(images, older, q, np.stack([self._beta, np.zeros_like(self._beta)]), w)[1:2]
+        alpha, *overlaps = self._shards.reduce(self._with_overlaps(first))
+        return alpha, np.array(overlaps), self._terms(images, older, q, np.stack([self._beta, alpha]), w)
+
+    def _coupled_by_one_sum(self, images: Rows, w: Rows) -> tuple[Floats, Floats, Floats]:
+        """Do the same with one sum over ranks, where alpha is near that of the step before.
+
+        With that one taken out what is left of alpha is small, and so is what it adds to the norm: that can be taken
+        off without losing digits. Where it is not small, norms are summed after it is out.
+        """
+        older, q = self._rows[:2]
+        parts = self._sweeps.three_terms(images, older, q, np.stack([self._beta, self._alpha]), w)
+        back, own, squares, *overlaps = self._shards.reduce(self._with_overlaps(parts))
+        self._alpha = self._alpha + own
+        if np.any(own**2 > _FAR * squares):
+            left = self._terms(images, older, q, np.stack([self._beta, self._alpha]), w)
+        else:
+            nothing = np.zeros_like(own)
+            self._sweeps.three_terms(w, older, q, np.stack([nothing, own]), w)
+            left = np.stack([back, nothing, squares - own**2])
+        return self._alpha, np.array(overlaps), left
+
+    def _with_overlaps(self, parts: Floats) -> Floats:
+        """Add the newest vectors' inner products with the references, if there are any."""
+        if self._references is None:
+            return parts
+        return np.concatenate([parts, np.matmul(self._references, self._rows[1].T)])
+
     def _terms(self, x: Rows, older: Rows, newer: Rows, factors: Floats, out: Rows) -> Floats:
         """Write the three terms of the rows that are here; return the sums of all."""
         return np.asarray(self._shards.reduce(self._sweeps.three_terms(x, older, newer, factors, out)))
@@ -241,9 +275,8 @@ class HostKrylov:
     def keep(self, which: npt.NDArray[np.intp]) -> None:
         """Drop all probes but those at the given positions."""
         self._rows = [rows[which] for rows in self._rows]
-        self._beta, self._drift, self._strangers, self._ended = (
-            x[which] for x in (self._beta, self._drift, self._strangers, self._ended)
-        )
+        for name in ("_alpha", "_beta", "_drift", "_strangers", "_ended"):
+            setattr(self, name, getattr(self, name)[which])
         if self._loss is not None:
             self._loss.keep(which)
         if self._basis is not None:

@@ -26,12 +26,12 @@ def test_data_parallel_figures_are_those_worked_out_by_hand():
     cost = data_parallel(1e6, 16, MACHINE, RUN, work=1e12, model=4e6, working=1e5)
 
     assert cost.received == pytest.approx(2 * 2 * 1e6 * 4 * 15 / 16)
-    assert cost.messages == 2 * 2 * 15 + 6 * 2 * 4
+    assert cost.messages == (2 * 2 + 1) * 15 + 6 * 2 * 4
     assert cost.memory == pytest.approx(4e6 + 6 * 1e6 * 4 + 1e5 + 2 * 1e6 / 16 * (3 * 4 + 50 * 2))
-    assert cost.product == pytest.approx(2 * 1e12 / 16 / 1e12)
+    assert cost.product == pytest.approx(2 * 1e12 / 16 / 1e12 + 2 * 3 * 1e6 * 4 / 1e11)
     assert cost.exchange == pytest.approx(15e6 / 1e9)
     assert cost.vectors == pytest.approx(2 * 1e6 / 16 * (6 * 4 + 4 * 2 * 25) / 1e11)
-    assert cost.latency == pytest.approx(108 * 1e-5)
+    assert cost.latency == pytest.approx(123 * 1e-5)
     assert cost.seconds == pytest.approx(cost.product + cost.exchange + cost.vectors + cost.latency)
     assert cost.bottleneck == "product"
 

@@ -14,10 +14,8 @@ from typing import Any
 
 import torch.distributed as dist
 
-from slq._arrays import out_of_memory
-
 # How long those that have lost somebody wait to hear who else is left, in seconds.
-_GRACE, _POLL = 2.0, 0.05
+_GRACE, _POLL = 5.0, 0.05
 _MOST = 2000
 # Boards of one group are counted, so that each has a name that is the same on all ranks.
 _boards: Counter[str] = Counter()
@@ -41,15 +39,13 @@ class Board:
 
     def failed(self, error: BaseException) -> None:
         """Say why this rank takes no further part."""
-        kind = "memory" if out_of_memory(error) else "error"
-        self._write("failed", f"{kind} {type(error).__name__}: {error}"[:_MOST])
+        self._write("failed", f"{type(error).__name__}: {error}"[:_MOST])
 
-    def reason(self) -> tuple[int, str, bool] | None:
-        """Return the number of a rank that failed, its words, and whether it ran out of memory."""
+    def reason(self) -> tuple[int, str] | None:
+        """Return the number of a rank that failed, and its words."""
         for rank in range(self._size):
-            if text := self._read("failed", rank):
-                kind, _, words = text.partition(" ")
-                return rank, words, kind == "memory"
+            if words := self._read("failed", rank):
+                return rank, words
         return None
 
     def silent(self) -> list[int]:

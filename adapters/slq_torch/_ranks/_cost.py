@@ -8,15 +8,18 @@ memory are added up, as if nothing overlapped.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, log2
 
 # Passes over a vector in the three-term recurrence: x, w and the previous one read, two written, the probe's norm.
 _PASSES = 6
+# Passes over whole vectors in a product that is summed over ranks: tested, then weighted.
+_WHOLE = 3
 # Vectors of the recurrence that stay: the newest two and their image.
 _VECTORS = 3
-# Sums over ranks in a step of the recurrence, and more of them where the basis is projected out twice.
-_SUMS, _SUMS_BASIS = 2, 4
+# Sums over ranks in a step of the recurrence, and more of them where the basis is projected out twice at each step; on
+# hosts one is enough, and a projection of one sweep is made at some steps.
+_SUMS, _SUMS_BASIS, _SUMS_HOST, _SUMS_BASIS_HOST = 2, 4, 1, 1
 # Reads of every stored vector in a step: two sweeps, each an inner product and an update.
 _READS = 4
 
@@ -103,12 +106,15 @@ class Run:
         Bytes of a number in vectors; 4 by default.
     basis : int
         Bytes of a number in stored Krylov vectors, 0 where none are kept; 2 by default.
+    host : bool
+        Whether vectors are in the memory of hosts, where the recurrence needs fewer sums; no by default.
     """
 
     probes: int = 1
     steps: int = 60
     itemsize: int = 4
     basis: int = 2
+    host: bool = False
 
     def held(self, n: float) -> float:
         """Return the bytes of the recurrence and the basis of all probes, for vectors of n numbers."""
@@ -121,7 +127,8 @@ class Run:
 
     def sums(self, ranks: int) -> int:
         """Return the messages in which small sums over ranks are made in a step."""
-        return (_SUMS + (_SUMS_BASIS if self.basis else 0)) * 2 * ceil(log2(ranks))
+        least, more = (_SUMS_HOST, _SUMS_BASIS_HOST) if self.host else (_SUMS, _SUMS_BASIS)
+        return (least + (more if self.basis else 0)) * 2 * ceil(log2(ranks))
 
 
 def data_parallel(
@@ -150,16 +157,16 @@ def data_parallel(
     -------
     Cost
         Per step and rank. It receives 2 n itemsize (ranks - 1) / ranks per probe: shards of the product, and of the
-        next vector from the others.
+        next vector from the others. One message more tells each rank how the others' products went.
     """
     share = run.probes * n * run.itemsize * (ranks - 1) / ranks
     whole = 2 * (run.probes + 1) * n * run.itemsize  # vectors and their images; the gradient, and its graph's share
-    messages = 2 * run.probes * (ranks - 1) + run.sums(ranks)
+    messages = (2 * run.probes + 1) * (ranks - 1) + run.sums(ranks)
     return Cost(
         received=2 * share,
         messages=messages,
         memory=model + whole + working + run.held(n / ranks),
-        product=run.probes * work / ranks / machine.flops,
+        product=run.probes * (work / ranks / machine.flops + _WHOLE * n * run.itemsize / machine.stream),
         exchange=2 * share / machine.speed(ranks),
         vectors=run.passes(n / ranks, machine),
         latency=messages * machine.latency,
@@ -170,7 +177,7 @@ def probe_parallel(
     n: float, ranks: int, machine: Machine, run: Run, /, *, work: float, model: float, working: float = 0.0
 ) -> Cost:
     """Cost ranks that each run some of the probes on all data; parameters as for `data_parallel`."""
-    own = Run(ceil(run.probes / ranks), run.steps, run.itemsize, run.basis)
+    own = replace(run, probes=ceil(run.probes / ranks))
     return Cost(
         received=0.0,
         messages=0,

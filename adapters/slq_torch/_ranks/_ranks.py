@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from slq._arrays import out_of_memory
 from slq._errors import RunError
 from slq_torch._ranks._board import Board
 
@@ -181,8 +182,12 @@ class Ranks:
         try:
             yield
         except Exception as error:
-            if not self._lost:
-                self._board.failed(error)
+            if self._lost:
+                raise
+            self._board.failed(error)
+            if out_of_memory(error):  # trying again with fewer columns would meet nobody
+                msg = f"rank {self.rank} of {self.size} failed: {type(error).__name__}: {error}"
+                raise RunError(msg) from error
             raise
 
     def _tell(self, what: str, error: RuntimeError) -> NoReturn:
@@ -190,9 +195,9 @@ class Ranks:
         self._lost = True
         waited = f"({str(error).splitlines()[0][:200]}; a rank waits {self.seconds:g} s for others)"
         if (found := self._board.reason()) is not None:
-            rank, words, memory = found
+            rank, words = found
             msg = f"rank {rank} of {self.size} failed: {words} {waited}"
-            raise (MemoryError(msg) if memory else RunError(msg)) from error
+            raise RunError(msg) from error
         silent = ", ".join(map(str, self._board.silent()))
         who = f"rank {silent} of {self.size} does not answer" if silent else "all ranks answer, but wait elsewhere"
         msg = (

@@ -123,6 +123,26 @@ class TestRuns:
             # Krylov vectors are orthogonal to sqrt(eps).
             np.testing.assert_allclose(s.overlaps, wanted.overlaps, atol=max(close, 1e-9))
 
+    @pytest.mark.parametrize(("reorth", "most"), [("none", 1.0), ("full", 1.5)])
+    def test_need_one_sum_a_step_and_two_where_vectors_are_made_orthogonal(self, count, reorth, most):
+        rng = np.random.default_rng(2)
+        A = rng.standard_normal((200, 200)) / 20
+        A += A.T + 30.0 * np.eye(200)  # alpha is far from zero and beta small beside it
+        sums = {}
+
+        def counted(op, steps):
+            plain, calls = op.reduce, []
+            op.reduce = lambda x: (calls.append(x.nbytes), plain(x))[1]
+            s = slq.spectrum(op, probes=2, steps=steps, rng=0, reorth=reorth)
+            return len(calls), s
+
+        wanted = slq.spectrum(A, probes=2, steps=40, rng=0, reorth=reorth)
+        for steps in (20, 40):
+            for calls, s in run(A, count, lambda op, m=steps: counted(op, m)):
+                sums[steps] = calls
+                np.testing.assert_allclose(s.beta[:, :15], wanted.beta[:, :15], atol=1e-11)
+        assert sums[40] - sums[20] <= 20 * (most + 1)  # the matrix of these tests makes one of its own in a product
+
     def test_by_the_standard_recurrence_too(self, count, monkeypatch):
         A, options = spread(), {"probes": 3, "rng": 1, "steps": 20, "reorth": "full"}
         wanted = slq.spectrum(A, **options)
@@ -196,8 +216,6 @@ class TestRuns:
             assert s.steps < 40
 
     def test_end_on_all_ranks_where_a_callback_raises_on_one(self, count):
-        failing = iter([True] + [False] * (count - 1))
-
         def attempt(op, function):
             fails = next(failing)
 
@@ -209,13 +227,13 @@ class TestRuns:
                 function(op, callback)
             return str(caught.value)
 
-        texts = run(
-            spread(), count, lambda op: attempt(op, lambda A, c: slq.spectrum(A, probes=1, steps=9, callback=c))
-        )
-        assert sum("KeyError" in text for text in texts) == 1
-        failing = iter([True] + [False] * (count - 1))
-        texts = run(spread(), count, lambda op: attempt(op, lambda A, c: slq.eigsh(A, 2, callback=c)))
-        assert sum("KeyError" in text for text in texts) == 1
+        for function in (
+            lambda A, callback: slq.spectrum(A, probes=1, steps=9, callback=callback),
+            lambda A, callback: slq.eigsh(A, 2, callback=callback),
+        ):
+            failing = iter([True] + [False] * (count - 1))
+            texts = run(spread(), count, lambda op, f=function: attempt(op, f))
+            assert sum("KeyError" in text for text in texts) == 1
 
     def test_pass_the_check_of_a_good_operator_and_no_other(self, count):
         A = spread()

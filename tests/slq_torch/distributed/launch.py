@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import scipy.sparse
 import slq_torch
 import torch
 import torch.distributed as dist
@@ -27,7 +28,7 @@ import slq
 from slq._operators._operators import as_operator
 from slq._run._runs import Runs
 
-TIMEOUT = 15.0
+TIMEOUT, WAIT = 15.0, 3.0
 OPTIONS = {"probes": 2, "steps": 10, "rng": 0, "reorth": "full"}
 SAMPLES = 23
 
@@ -231,6 +232,28 @@ def complain(rank, size):
     }  # fmt: skip
 
 
+def functions(rank, size):
+    """Eigenpairs, f(A) b and traces, each beside those of a single process."""
+    model = network()
+    operator, whole = parallel(model, share(rank, size)), hessian(model)
+    here, n = operator.rows[0], operator.shape[0]
+    b = torch.randn(n, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    pairs, wanted = (slq.eigsh(A, 3, rng=0) for A in (operator, whole))
+    vectors = wanted.vectors[here.start : here.stop]
+    signs = torch.sign((operator.local.to_params(wanted.vectors[:, 0])["0.bias"]).sum())
+    own = operator.to_params(pairs.vectors[:, 0])["0.bias"].sum()
+    first = pairs.vectors[:, 0] * torch.sign(own) - vectors[:, 0] * signs
+    applied = slq.apply(operator, b[here.start : here.stop], "exp").value - slq.apply(whole, b, "exp").value[here]
+    traces = [slq.xtrace(A, products=20, rng=0).value for A in (operator, whole)]
+    return {
+        "values": float(abs(pairs.values - wanted.values).max()),
+        "vectors": float(first.abs().max()) if len(here) else 0.0,
+        "verified": pairs.verified,
+        "applied": float(applied.abs().max()) if len(here) else 0.0,
+        "traces": abs(traces[0] - traces[1]),
+    }
+
+
 def resume(rank, size):
     """Four ranks stop half way, two go on; the folder is the current one."""
     if size not in (4, 2):
@@ -242,6 +265,56 @@ def resume(rank, size):
     s = slq.spectrum(operator, **options)
     wanted = slq.spectrum(hessian(model), **{**options, "checkpoint": None})
     return [differences(s, wanted), s.metadata["resumed"], operator.local._passes.number, wanted.steps]
+
+
+def fail(rank, size):
+    """The last rank fails in a product, and goes on living; the groups are of no use afterwards."""
+    last, found = rank == size - 1, {}
+    model, calls = transformer(), []
+    group = dist.new_group()
+    fully_shard(model, mesh=dist.device_mesh.DeviceMesh.from_group(group, "cpu"))
+
+    def loss(model, batch):
+        calls.append(1)
+        if last and len(calls) > 10:
+            msg = "a bad batch"
+            raise ValueError(msg)
+        return squares(model, batch)
+
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(4, 4, 8, generator=generator, dtype=torch.float64)
+    operator = distributed.parameter_sharded(model, loss, x[rank::size], group=group, timeout=WAIT)
+    began = time.monotonic()
+    found["parameters"] = [said(lambda: slq.eigsh(operator, 2, rng=0)), time.monotonic() - began]
+
+    folder = Path(f"chain-{size}")
+    if rank == 0:
+        chain = scipy.sparse.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(100, 100), format="csr")
+        scipy.sparse.save_npz(f"{folder}.npz", chain)
+        slq.shard(f"{folder}.npz", folder, parts=4)
+    dist.barrier()
+    for exchange in ("halo", "gather"):
+        matrix = distributed.sharded_csr(folder, exchange=exchange, group=dist.new_group(), timeout=WAIT)
+        if last:
+            matrix._own = Failing(matrix._own)
+        began = time.monotonic()
+        found[exchange] = [said(lambda A=matrix: slq.spectrum(A, probes=1, steps=9, rng=0)), time.monotonic() - began]
+    dist.barrier()
+    return found
+
+
+class Failing:
+    """Multiplies five times."""
+
+    def __init__(self, product):
+        self._product, self._left = product, 5
+
+    def __call__(self, X):
+        self._left -= 1
+        if self._left < 0:
+            msg = "no room"
+            raise MemoryError(msg)
+        return self._product(X)
 
 
 def die(rank, size):
@@ -271,7 +344,9 @@ CHECKS = [
     split_parameters,
     unwrap,
     complain,
+    functions,
     resume,
+    fail,
     die,
 ]
 
@@ -282,7 +357,7 @@ def work(folder, rank, size):
     dist.init_process_group("gloo", init_method=where, rank=rank, world_size=size, timeout=timedelta(seconds=TIMEOUT))
     found = {}
     for check in CHECKS:
-        if check is die and size == 1:
+        if check in (fail, die) and size == 1:
             continue
         began = time.monotonic()
         try:
