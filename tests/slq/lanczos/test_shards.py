@@ -123,7 +123,7 @@ class TestRuns:
             # Krylov vectors are orthogonal to sqrt(eps).
             np.testing.assert_allclose(s.overlaps, wanted.overlaps, atol=max(close, 1e-9))
 
-    @pytest.mark.parametrize(("reorth", "most"), [("none", 1.0), ("full", 1.5)])
+    @pytest.mark.parametrize(("reorth", "most"), [("none", 1.0), ("full", 1.25)])
     def test_need_one_sum_a_step_and_two_where_vectors_are_made_orthogonal(self, count, reorth, most):
         rng = np.random.default_rng(2)
         A = rng.standard_normal((200, 200)) / 20
@@ -141,7 +141,8 @@ class TestRuns:
             for calls, s in run(A, count, lambda op, m=steps: counted(op, m)):
                 sums[steps] = calls
                 np.testing.assert_allclose(s.beta[:, :15], wanted.beta[:, :15], atol=1e-11)
-        assert sums[40] - sums[20] <= 20 * (most + 1)  # the matrix of these tests makes one of its own in a product
+        # The matrix of these tests makes one of its own in a product, and a look at the callback one each.
+        assert sums[40] - sums[20] <= 20 * (most + 1) + 4
 
     def test_by_the_standard_recurrence_too(self, count, monkeypatch):
         A, options = spread(), {"probes": 3, "rng": 1, "steps": 20, "reorth": "full"}
