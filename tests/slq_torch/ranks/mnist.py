@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 
 import slq
 
-DIGITS = 1000
+DIGITS = 300
 
 
 def network():
