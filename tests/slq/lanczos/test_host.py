@@ -182,5 +182,5 @@ def test_compiled_passes_wait_for_work_that_pays(monkeypatch):
     pytest.importorskip("numba")
     assert isinstance(_sweeps.sweeps_for(100), NumpySweeps)
     assert isinstance(_sweeps.sweeps_for(10**9), CompiledSweeps)
-    monkeypatch.setattr(_sweeps, "find_spec", lambda _: None)
+    monkeypatch.setattr(_sweeps._numba, "usable", lambda: False)
     assert isinstance(_sweeps.sweeps_for(10**9), NumpySweeps)
