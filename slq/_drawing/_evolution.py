@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from slq._arrays import Floats
 from slq._drawing._axes import CURVE, axes_for, eigenvalue_name, eigenvalue_ticks
@@ -141,7 +142,7 @@ def _heat(
     for i, spectrum in enumerate(history.spectra):
         if spectrum is None:
             axes.axvspan(edges[i], edges[i + 1], color=_ABSENT, linewidth=0, label="_none")
-    _lines(axes, history)
+    _lines(axes, history, _outside(history, borders, np.ma.getmaskarray(shown)))
     label_steps(axes, steps, edges)
     upright_eigenvalues(axes, borders, coordinate)
     if colorbar:
@@ -152,13 +153,24 @@ def _heat(
     return legend_above(axes)
 
 
-def _lines(axes: Axes, history: History) -> None:
-    """Draw the outermost Ritz values as lines and the outliers as dots."""
+def _outside(history: History, borders: Floats, blank: npt.NDArray[np.bool_]) -> list[tuple[int, float]]:
+    """Return (step, value) of the recorded top eigenvalues where the heat map is blank: no run resolves all of them."""
+    rows = history.arrays.get("eigenvalues", np.zeros((len(history), 0)))
+    found = []
+    for step, row, empty in zip(history.steps, rows, blank, strict=True):
+        values = row[np.isfinite(row)]
+        cells = np.clip(np.searchsorted(borders, values) - 1, 0, len(empty) - 1)
+        found += [(int(step), float(value)) for value in values[empty[cells]]]
+    return found
+
+
+def _lines(axes: Axes, history: History, others: list[tuple[int, float]]) -> None:
+    """Draw the outermost Ritz values as lines; the outliers, and other eigenvalues that stand outside, as dots."""
     ends = history.edges
     axes.plot(history.steps, ends[:, 1], color=_EDGE, linewidth=1.1, label="largest and smallest", gid=CURVE)
     axes.plot(history.steps, ends[:, 0], color=_EDGE, linewidth=1.1)
     found = [(s, o) for s, x in zip(history.steps, history.spectra, strict=True) if x for o in x.outliers.values]
-    if found:
+    if found := [*found, *others]:
         at = np.array(found)
         size = float(np.clip(2.4 - len(history) / 80, 1.2, 2.4))
         axes.plot(at[:, 0], at[:, 1], "o", color=_OUTLIER, markersize=size, markeredgewidth=0, label="outliers")

@@ -62,6 +62,16 @@ def test_edges_and_outliers_lie_on_the_heat_map(history):
     assert {(0.0, 20.0), (40.0, 10.0)} <= {tuple(row) for row in drawn["outliers"].round(6)}
 
 
+def test_recorded_eigenvalues_are_dots_where_the_heat_map_is_blank():
+    operator, _ = slq.gallery.spiked(3000, outliers=(20.0, 10.0))
+    spectrum = slq.spectrum(operator, probes=1, steps=30, rng=0)
+    inside = float(spectrum.quantile(0.5).value[0])
+    history = slq.History().append(0, spectrum, arrays={"eigenvalues": [15.0, inside, np.nan]})
+    dots = lines(slq.plot.evolution(history))["outliers"][:, 1]
+    assert 15.0 in dots
+    assert inside not in dots
+
+
 def test_steps_far_apart_are_drawn_on_a_logarithmic_axis(history):
     uneven = slq.History()
     for step in (0, 1, 10, 1000):
