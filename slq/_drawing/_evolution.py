@@ -165,9 +165,13 @@ def _outside(history: History, borders: Floats, blank: npt.NDArray[np.bool_]) ->
 
 
 def _lines(axes: Axes, history: History, others: list[tuple[int, float]]) -> None:
-    """Draw the outermost Ritz values as lines; the outliers, and other eigenvalues that stand outside, as dots."""
+    """Draw the outermost eigenvalues as lines; the outliers, and others that stand outside, as dots."""
     ends = history.edges
-    axes.plot(history.steps, ends[:, 1], color=_EDGE, linewidth=1.1, label="largest and smallest", gid=CURVE)
+    # Recorded eigenvalues have converged; the outermost nodes of a spectrum may lie within them.
+    largest = np.fmax.reduce(history.arrays.get("eigenvalues", ends), axis=1, initial=np.nan)
+    axes.plot(
+        history.steps, np.fmax(ends[:, 1], largest), color=_EDGE, linewidth=1.1, label="largest and smallest", gid=CURVE
+    )
     axes.plot(history.steps, ends[:, 0], color=_EDGE, linewidth=1.1)
     found = [(s, o) for s, x in zip(history.steps, history.spectra, strict=True) if x for o in x.outliers.values]
     if found := [*found, *others]:

@@ -96,6 +96,8 @@ def measure(make: Callable[[], CurvatureOperator], settings: Settings, before: B
             arrays |= {"gradient_nodes": rule.nodes[0], "gradient_energy": rule.weights[0]}
             products += rule.nodes.shape[1]
         scalars |= _of(spectrum) | {"products": float(products)}
+        if top is not None:  # the eigenpairs went on where the spectrum stopped
+            scalars["largest"] = max(scalars["largest"], float(top.values[0]))
     return Measured(spectrum, scalars, arrays, None if top is None else top.vectors, spectrum.warnings)
 
 
