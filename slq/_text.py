@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
-# Controls but the line's end, directions and what has no width, halves of pairs.
-_OBEYED = re.compile(
-    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
-)
 _LONGEST = 300
 
 
 def printable(text: str) -> str:
-    r"""Return the text with an escape as the four characters ``\x1b``, and likewise for the others of its kind."""
-    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    r"""Return the text with an escape as the four characters ``\x1b``, and so all without a glyph but line ends."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def described(error: BaseException) -> str:

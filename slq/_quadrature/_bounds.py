@@ -149,3 +149,11 @@ def _log_product(t: Floats, nodes: Floats) -> Floats:
     """Return log prod (t - node) for t beyond the nodes of each row."""
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(t[:, None] - nodes).sum(axis=1))
+
+
+def spread(samples: Floats) -> Floats:
+    """Return standard deviations along the last axis, squared in units of the largest deviation: that has room."""
+    left = samples - samples.mean(axis=-1, keepdims=True)
+    largest = np.max(np.abs(left), axis=-1)
+    unit = np.where(largest > 0, largest, 1.0)
+    return np.asarray(unit * np.sqrt(np.sum((left / unit[..., None]) ** 2, axis=-1) / (samples.shape[-1] - 1)))

@@ -148,10 +148,8 @@ def exact_quadratic(rules: Rules, integrand: Integrand) -> Quadratic | None:
 
 def _summed(n: int, traces: Traces, centre: float, unit: float, coefficients: Floats) -> Quadratic:
     """Sum a quadratic over all eigenvalues, and the magnitudes of what is added up."""
-    first, second = traces
-    sums = np.array([n, (first - n * centre) / unit, (second - 2 * centre * first + n * centre**2) / unit**2])
-    sizes = np.array(
-        [n, (abs(first) + n * abs(centre)) / unit, (second + 2 * abs(centre * first) + n * centre**2) / unit**2]
-    )
+    place, first, second = centre / unit, traces[0] / unit, traces[1] / unit / unit
+    sums = np.array([n, first - n * place, second - 2 * place * first + n * place * place])
+    sizes = np.array([n, abs(first) + n * abs(place), second + 2 * abs(place * first) + n * place * place])
     rounding = _ROUNDINGS * np.finfo(np.float64).eps * float(np.abs(coefficients) @ sizes)
     return Quadratic(centre, unit, coefficients, float(coefficients @ sums), rounding)

@@ -17,6 +17,7 @@ from slq._arrays import Floats
 from slq._errors import DomainError
 from slq._estimates import Claim, ErrorParts, Estimate
 from slq._lanczos._probes import Kind
+from slq._quadrature._bounds import spread
 from slq._quadrature._controls import controls_of, exact_quadratic
 from slq._quadrature._integrands import Function, Integrand
 from slq._quadrature._measure import Measure
@@ -229,7 +230,7 @@ def sampling_error(moments: Moments, n: int, sampling: Sampling) -> tuple[float,
     """
     k, confidence = len(moments.means), sampling.confidence
     if sampling.kind == "rademacher" and k >= PROBES_FOR_STUDENT:
-        half = float(stdtrit(k - 1, (1 + confidence) / 2) * moments.means.std(ddof=1) / np.sqrt(k))
+        half = float(stdtrit(k - 1, (1 + confidence) / 2) * spread(moments.means) / np.sqrt(k))
         return half, half
     if moments.deviation == 0:
         return 0.0, 0.0

@@ -18,6 +18,7 @@ from scipy.special import stdtrit
 
 from slq._arrays import Floats
 from slq._estimates import ErrorParts, Estimate
+from slq._quadrature._bounds import spread
 from slq._quadrature._controls import Controls, controls_of
 from slq._quadrature._integrals import PROBES_FOR_STUDENT, Sampling, moments_of, numeric_error, sampling_error
 from slq._quadrature._integrands import Function, Integrand
@@ -109,6 +110,5 @@ def _jackknife(combination: Combination, totals: Floats, confidence: float) -> t
     left_out = (totals.sum(axis=0) - totals) / (k - 1)
     values = np.array([combination.value(row) for row in left_out])
     whole = combination.value(totals.mean(axis=0))
-    deviation = np.sqrt((k - 1) / k * np.sum((values - values.mean()) ** 2))
-    half = float(stdtrit(k - 1, (1 + confidence) / 2) * deviation)
+    half = float(stdtrit(k - 1, (1 + confidence) / 2) * (k - 1) / np.sqrt(k) * spread(values))
     return float(k * whole - (k - 1) * values.mean()), half

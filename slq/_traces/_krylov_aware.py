@@ -19,6 +19,7 @@ from slq._lanczos._krylov import unit_rows
 from slq._lanczos._lanczos import LanczosRun
 from slq._lanczos._probes import Seed
 from slq._operators._operators import as_symmetric
+from slq._quadrature._bounds import spread
 from slq._quadrature._integrands import Function, Name, integrand_of
 from slq._quadrature._quadrature import gauss
 from slq._quadrature._rules import Rules
@@ -119,7 +120,7 @@ def krylov_aware_trace(
     shorter = [Rules.shortened(T, i) for i in range(probes)]
     samples = (n - r) * np.sum(rule.weights * integrand.f(rule.nodes), axis=1)
     before = (n - r) * np.array([w @ integrand.f(x) for x, w in shorter])
-    half = float(stdtrit(probes - 1, (1 + confidence) / 2) * samples.std(ddof=1) / np.sqrt(probes))
+    half = float(stdtrit(probes - 1, (1 + confidence) / 2) * spread(samples) / np.sqrt(probes))
     quadrature = 2 * (abs(inside - inside_before) + abs(float(np.mean(samples - before))))
     value, width = inside + float(samples.mean()), half + quadrature + rounding
     return Estimate(value, value - width, value + width, ErrorParts(half, quadrature, rounding), confidence, "estimate")

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from slq._arrays import Floats
 from slq._errors import DomainError
+from slq._quadrature._bounds import spread
 from slq._traces._sketch import lost_directions
 
 Places = npt.NDArray[np.intp]
@@ -40,7 +41,7 @@ class Found:
 def of_samples(samples: Floats, size: float) -> Found:
     """Return the mean of independent samples."""
     k = len(samples)
-    return Found(float(samples.mean()), float(samples.std(ddof=1)) / np.sqrt(k), k - 1, size, k)
+    return Found(float(samples.mean()), float(spread(samples)) / np.sqrt(k), k - 1, size, k)
 
 
 def xtrace_of(H: Floats, R: Floats, W: Floats, n: int) -> Found:

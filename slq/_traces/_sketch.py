@@ -11,6 +11,7 @@ import numpy as np
 from slq import _arrays, _doubts
 from slq._arrays import Array, Floats
 from slq._lanczos._probes import Kind
+from slq._quadrature._bounds import spread
 from slq._traces._blocks import Blocks
 
 # A probe whose column of a sketch is a combination of the others' has a leverage below one; nearer is one.
@@ -86,7 +87,7 @@ class Sketch:
         gone = Q @ S.T
         samples = omega * gone * np.einsum("ij,ji->i", S, self.R) - gone * (Z @ S.T)
         k = samples.shape[1]
-        error = samples.std(axis=1, ddof=1) / np.sqrt(k) if k > 1 else np.zeros(n)  # one probe is all of n = 1
+        error = spread(samples) / np.sqrt(k) if k > 1 else np.zeros(n)  # one probe is all of n = 1
         return np.sum(Q * Z, axis=1) + samples.mean(axis=1), error
 
 

@@ -8,6 +8,7 @@ import io
 import json
 import struct
 import zipfile
+from copy import deepcopy
 
 import numpy as np
 
@@ -299,11 +300,11 @@ def changed_facts(generator, member):
                 break
             where = where[pick(generator, keys)]
         if (keys := _keys(where)) and generator.random() < 0.85:
-            where[pick(generator, keys)] = pick(generator, JSON_VALUES)
+            where[pick(generator, keys)] = deepcopy(pick(generator, JSON_VALUES))
         elif keys:
             del where[pick(generator, keys)]
         elif isinstance(where, dict):
-            where[pick(generator, WORDS)] = pick(generator, JSON_VALUES)
+            where[pick(generator, WORDS)] = deepcopy(pick(generator, JSON_VALUES))
     return npy(np.array(json.dumps(facts)))
 
 

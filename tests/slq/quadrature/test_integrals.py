@@ -79,3 +79,17 @@ def test_the_parts_of_the_error_add_up_to_the_interval():
     total = e.error.sampling + e.error.quadrature + e.error.numeric
     assert total == pytest.approx((e.high - e.low) / 2, rel=1e-6)
     assert e.error.largest == "quadrature"
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e150])
+def test_the_scatter_of_probes_of_signs_is_seen_at_any_scale(scale):
+    matrix = np.random.default_rng(3).standard_normal((200, 200))
+    matrix = matrix @ matrix.T / 200
+
+    def found(factor):
+        product = slq.as_operator(lambda X: factor * (matrix @ X), n=200, block=True)
+        return slq.spectrum(product, probes=10, steps=12, kind="rademacher", rng=0).trace()
+
+    usual, scaled = found(1.0), found(scale)
+    assert usual.error.sampling > 0
+    np.testing.assert_allclose([scaled.low / scale, scaled.high / scale], [usual.low, usual.high], rtol=1e-6)
