@@ -14,6 +14,7 @@ import slq
 from slq._command._page import page
 from slq._files import _archive
 from slq._files._matrix_files import SourceError, read_matrix
+from slq._text import printable
 from tests.torture.fuzz import KINDS, fuzz, judged
 from tests.torture.mutations import npy, with_header
 from tests.torture.seeds import TEXTS, seeds
@@ -247,6 +248,13 @@ def test_labels_out_of_files_are_shown_and_not_obeyed(tmp_path, capsys):
     with pytest.raises(SystemExit):
         _cli.main(["show", str(tmp_path / RED)])
     assert "\x1b" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("character", ["\uffff", "\U00040061", "\u00a0", "\u202e"])
+def test_what_has_no_glyph_is_written_out(character):
+    told = printable(f"σ² = 1\na{character}b")
+    assert told.startswith("σ² = 1\na\\")
+    assert told.replace("\n", "").isprintable()
 
 
 def test_names_of_files_are_no_formulas_in_a_picture(run, tmp_path, monkeypatch):

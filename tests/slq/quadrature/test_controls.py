@@ -10,6 +10,7 @@ import scipy.sparse as sp
 import slq
 from slq._kernels._entries import shifted_traces
 from slq._operators._algebra import plus, times
+from slq._quadrature._controls import _summed
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +194,11 @@ def test_few_signs_are_judged_with_the_sphere_probe_and_many_alone(matrix):
         s = slq.spectrum(matrix, probes=probes, steps=12, rng=0, kind="rademacher")
         means = slq._spectrum._answers.rules_of(s).measure.probes
         assert len(means) == size
+
+
+def test_a_quadratic_is_summed_where_squares_leave_the_range():
+    with np.errstate(all="ignore"):  # as every question does
+        huge, tiny = (_summed(3, (7 * u, 21 * u * u), 0.0, u, np.array([1.0, 2.0, 0.0])) for u in (1e200, 1e-200))
+
+    assert not np.isfinite(huge.trace)  # said by what it is, not raised
+    assert tiny.trace == pytest.approx(3 + 2 * 7)
