@@ -25,13 +25,14 @@ INPUTS: list["Input"] = []
 
 @dataclass(frozen=True)
 class Case:
-    """One input, made: what is passed to slq, the true matrix, and what a message about it must say."""
+    """One input, made: what is passed to slq, the true matrix, what a message must say, and the seed to use."""
 
     A: Any
     truth: Any
     n: int
     dtype: Any = np.float64
     words: str = ""
+    seed: int = 0
 
     @property
     def matrix(self):
@@ -64,11 +65,11 @@ class Input:
         """The name of the function, for ids of tests."""
         return self.build.__name__
 
-    def make(self, n):
-        """Return a fresh case of dimension n, or of its own."""
+    def make(self, n, seed=0):
+        """Return a fresh case of dimension n, or of its own; the seed is that of what is asked of it."""
         A, truth = self.build(n)
         operator = slq.as_operator(A)
-        return Case(A, truth, operator.n, operator.dtype, self.words)
+        return Case(A, truth, operator.n, operator.dtype, self.words, seed)
 
 
 def eigenvalues(matrix):
