@@ -2,14 +2,16 @@
 
 Pure arithmetic on how the four layouts work, per rank: n numbers are cut into `ranks` shards; a ring brings a rank
 (ranks - 1) / ranks of what all have, in ranks - 1 messages (Thakur, Rabenseifner & Gropp 2005,
-doi:10.1177/1094342005051521); a sum of a few numbers takes 2 log2(ranks) messages. Products, exchanges and passes over
-memory are added up, as if nothing overlapped.
+doi:10.1177/1094342005051521); a sum of a few numbers takes 2 log2(ranks) messages, or goes from each to each other
+between few hosts. Products, exchanges and passes over memory are added up, as if nothing overlapped.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import ceil, log2
+
+from slq_torch._ranks._exchanges import FEW, together
 
 # Passes over a vector in the three-term recurrence: x, w and the previous one read, two written, the probe's norm.
 _PASSES = 6
@@ -128,7 +130,8 @@ class Run:
     def sums(self, ranks: int) -> int:
         """Return the messages in which small sums over ranks are made in a step."""
         least, more = (_SUMS_HOST, _SUMS_BASIS_HOST) if self.host else (_SUMS, _SUMS_BASIS)
-        return (least + (more if self.basis else 0)) * 2 * ceil(log2(ranks))
+        each = ranks - 1 if self.host and ranks <= FEW else 2 * ceil(log2(ranks))
+        return (least + (more if self.basis else 0)) * each
 
 
 def data_parallel(
@@ -161,7 +164,8 @@ def data_parallel(
     """
     share = run.probes * n * run.itemsize * (ranks - 1) / ranks
     whole = 2 * (run.probes + 1) * n * run.itemsize  # vectors and their images; the gradient, and its graph's share
-    messages = (2 * run.probes + 1) * (ranks - 1) + run.sums(ranks)
+    exchanges = 2 * ceil(run.probes / together(int(n))) + 1
+    messages = exchanges * (ranks - 1) + run.sums(ranks)
     return Cost(
         received=2 * share,
         messages=messages,

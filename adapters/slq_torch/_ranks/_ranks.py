@@ -20,12 +20,10 @@ from torch import Tensor
 from slq._arrays import out_of_memory
 from slq._errors import RunError
 from slq_torch._ranks._board import Board
+from slq_torch._ranks._exchanges import Exchanges
 
 # What the backends say when another rank is gone, where they raise no error of their own.
 _LOST = re.compile(r"gloo|NCCL|ucc|Connection (closed|reset)|[Tt]imed? ?out", re.ASCII)
-# Torch 2.13 renamed the collectives of single tensors.
-_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 
 
 class Limit:
@@ -97,7 +95,7 @@ class Ranks:
         self.group, self._device = group, device
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
         self._limit = Limit(group, device, timeout)
-        self._board, self._lost = Board(group), False
+        self._board, self._lost, self._exchanges = Board(group), False, Exchanges(group)
         # NCCL moves what is on its device only.
         self._moving = device if "nccl" in str(dist.get_backend(group)) else torch.device("cpu")
 
@@ -107,20 +105,16 @@ class Ranks:
             return x
         if not isinstance(x, Tensor):
             return self.sum(torch.from_numpy(np.array(x))).numpy().astype(x.dtype, copy=False)
-        total = x.detach().to(self._moving, copy=True, memory_format=torch.contiguous_format)
         with self.together("a sum"):
-            dist.all_reduce(total, group=self.group)
-        return total.to(x.device)
+            return self._exchanges.sum(x.detach().to(self._moving)).to(x.device)
 
     def seen(self, *numbers: float) -> Tensor:
         """Return some numbers of each rank, (ranks, numbers), on the host."""
         own = torch.tensor(numbers, dtype=torch.float64, device=self._moving)
         if self.size == 1:
             return own.cpu()[None]
-        every = own.new_empty(self.size * len(numbers))
         with self.together("an exchange of states"):
-            _gather(every, own, group=self.group)
-        return every.cpu().reshape(self.size, -1)
+            return self._exchanges.everyone(own).cpu()
 
     def told(self, what: Any) -> list[Any]:
         """Return an object of each rank."""
@@ -142,23 +136,16 @@ class Ranks:
         """Return whole vectors, (b, n), from the part that each rank has, (b, rows here)."""
         if self.size == 1:
             return rows
-        piece = self.piece(n)
-        whole = rows.new_empty((len(rows), self.size * piece))
         with self.together("a gathering of vectors"):
-            for own, out in zip(_padded(rows, piece), whole, strict=True):
-                _gather(out, own, group=self.group)
-        return whole[:, :n]
+            return self._exchanges.gathered(rows, self.piece(n))[:, :n]
 
     def scattered(self, rows: Tensor) -> Tensor:
         """Return this rank's part of the sum of whole vectors, (b, n), over ranks."""
         if self.size == 1:
             return rows
-        piece, here = self.piece(rows.shape[1]), self.rows(rows.shape[1])
-        parts = rows.new_empty((len(rows), piece))
+        here = len(self.rows(rows.shape[1]))
         with self.together("a summing of vectors"):
-            for own, out in zip(_padded(rows, self.size * piece), parts, strict=True):
-                _scatter(out, own, group=self.group)
-        return parts[:, : len(here)]
+            return self._exchanges.scattered(rows, self.piece(rows.shape[1]))[:, :here]
 
     @property
     def seconds(self) -> float:
@@ -206,12 +193,6 @@ class Ranks:
             "init_process_group(timeout=...)."
         )
         raise RunError(msg) from error
-
-
-def _padded(rows: Tensor, length: int) -> Iterator[Tensor]:
-    """Give each row as a contiguous vector of a length, with zeros behind."""
-    for row in rows:
-        yield row.contiguous() if len(row) == length else torch.nn.functional.pad(row, (0, length - len(row)))
 
 
 def agreed(ranks: Ranks, facts: dict[str, Any]) -> None:

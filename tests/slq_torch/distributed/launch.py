@@ -20,7 +20,7 @@ import slq_torch
 import torch
 import torch.distributed as dist
 from slq_torch import distributed
-from slq_torch._ranks import _ranks
+from slq_torch._ranks import _exchanges
 from torch import nn
 from torch.distributed.fsdp import fully_shard
 
@@ -130,29 +130,30 @@ def split_probes(rank, size):
 
 
 def count_traffic(rank, size):
-    """Count what every collective moves in twelve steps, beyond a first product."""
+    """Count what every collective moves in twelve steps of two probes, beyond a first product."""
     operator = parallel(network(), share(rank, size))
-    n, large, small = operator.shape[0], [], []
+    n, large, small = operator.shape[0], list[int](), list[int]()
     run = begun(operator)
     run.advance(1)
 
-    def counted(function, box):
+    def counted(function):
         def call(*arrays, **options):
-            box.append(max(x.nbytes for x in arrays))
+            many = max(x.nbytes for x in arrays)
+            (large if many >= 8 * n * 2 else small).append(many)
             return function(*arrays, **options)
 
         return call
 
-    kept = _ranks._gather, _ranks._scatter, dist.all_reduce
-    _ranks._gather, _ranks._scatter = counted(kept[0], large), counted(kept[1], large)
-    dist.all_reduce = counted(kept[2], small)
+    names = "_gather", "_scatter", "all_reduce", "all_to_all_single"
+    kept = [(home, name, getattr(home, name)) for home in (_exchanges, dist) for name in names if hasattr(home, name)]
+    for home, name, function in kept:
+        setattr(home, name, counted(function))
     try:
         run.advance(12)
     finally:
-        _ranks._gather, _ranks._scatter, dist.all_reduce = kept
-    states = [x for x in large if x <= 8 * 4 * size]
-    vectors = [x for x in large if x > 8 * 4 * size]
-    return {"steps": 12, "vector": 8 * n, "padded": 8 * size, "vectors": vectors, "small": sum(small) + sum(states)}
+        for home, name, function in kept:
+            setattr(home, name, function)
+    return {"steps": 12, "vector": 8 * n, "padded": 8 * size, "vectors": large, "small": sum(small)}
 
 
 def begun(operator):
