@@ -4,23 +4,25 @@
 
 starts the ranks by torchrun, one thread each. A product-bound job: the Hessian of a network on random data. In turns
 all ranks run it, each on its share of the data; rank 0 runs it on all data, in a group of its own; and rank 0 runs it
-with the plain operator. Those that have no part in a run wait. Of each the shortest round counts: other programs can
-only add to it. The last columns are what is asked for: how many times as fast all ranks are as one, and how much longer
-a group of one takes than the plain operator. "Ceiling" is how many times as many products as one rank all make where
-nobody waits for others: what the machine's cores and memory allow.
+with the plain operator. Those that have no part in a run wait. Figures are medians over rounds: of seconds, and of
+ratios within a round, whose order is turned around each time. The last columns are what is asked for: how many times as
+fast all ranks are as one, and how much longer a group of one takes than the plain operator, with quartiles. "Ceiling"
+is how many times as many products as one rank all make where nobody waits for others: what the machine's cores and
+memory allow.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
+import numpy as np
 import slq_torch
 import torch
 import torch.distributed as dist
@@ -84,10 +86,10 @@ def inside(width: int, samples: int, steps: int, rounds: int, found: Path) -> No
     seconds = in_turns(candidates, rounds)
     if rank == 0:
         row: dict[str, object] = {"ranks": size, "parameters": everywhere.shape[0], "samples": samples, "steps": steps}
-        row |= {f"{name} [s]": seconds[name] for name in ("all ranks", "group of one", "plain")}
-        row["ceiling"] = size * seconds["one share"] / seconds["shares"]
-        row["speed-up"] = seconds["group of one"] / seconds["all ranks"]
-        row["overhead"] = seconds["group of one"] / seconds["plain"] - 1
+        row |= {f"{name} [s]": np.median(seconds[name]) for name in ("all ranks", "group of one", "plain")}
+        row["ceiling"] = size * np.median(seconds["one share"] / seconds["shares"])
+        row["speed-up"] = told(seconds["group of one"] / seconds["all ranks"])
+        row["overhead"] = told(seconds["group of one"] / seconds["plain"] - 1)
         found.write_text(json.dumps(row))
     dist.barrier()
     dist.destroy_process_group()
@@ -99,18 +101,24 @@ def multiply(operator: CurvatureOperator, block: torch.Tensor, times: int) -> No
         operator.matmat(block)
 
 
-def in_turns(candidates: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Return the least seconds of each candidate, from when all ranks begin until the last one has ended."""
-    seconds = dict.fromkeys(candidates, math.inf)
+def in_turns(candidates: dict[str, Callable[[], object]], rounds: int) -> dict[str, Any]:
+    """Return the seconds of each candidate in each round, from when all ranks begin until the last one has ended."""
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for number in range(rounds + 1):
-        for name, call in candidates.items():
+        turns = list(candidates.items())
+        for name, call in turns if number % 2 else reversed(turns):
             dist.barrier()
             began = perf_counter()
             call()
             dist.barrier()
-            if number:
-                seconds[name] = min(seconds[name], perf_counter() - began)
-    return seconds
+            seconds[name].append(perf_counter() - began)
+    return {name: np.array(found[1:]) for name, found in seconds.items()}
+
+
+def told(ratios: Any) -> str:
+    """Return the median and the quartiles."""
+    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+    return f"{middle:.3g} ({low:.3g} to {high:.3g})"
 
 
 if __name__ == "__main__":

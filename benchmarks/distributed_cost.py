@@ -35,7 +35,7 @@ from slq_torch.distributed import cost, sharded_csr
 import slq
 
 PROBES, STEPS = 4, 20
-# Entries per row of half a graph.
+# Entries in a row of half a graph.
 _HALF = 8
 INSIDE = "--inside"
 
@@ -63,9 +63,7 @@ def inside(folder: Path, scale: float, rounds: int) -> None:
     alone = [dist.new_group([rank]) for rank in range(dist.get_world_size())][dist.get_rank()]
     bench = Bench(folder, scale, rounds, alone)
     machine = cost.Machine(1.0, 1.0, 0.0, latency(bench), 1.0)
-    rows = [network_row(bench, replace(machine, stream=vector_speed(bench, torch.float32)))]
-    machine = replace(machine, stream=vector_speed(bench, np.dtype(np.float64)))
-    rows += [matrix_row(bench, kind, machine) for kind in ("grid", "graph")]
+    rows = [network_row(bench, machine), *(matrix_row(bench, kind, machine) for kind in ("grid", "graph"))]
     if dist.get_rank() == 0:
         (folder / "rows.json").write_text(json.dumps(rows))
     dist.barrier()
@@ -118,18 +116,22 @@ def latency(bench: Bench) -> float:
     """Return the seconds of one message, from small sums."""
     if bench.ranks == 1:
         return 0.0
-    small = torch.zeros(3 * PROBES, dtype=torch.float64)
+    small, ranks = torch.zeros(3 * PROBES, dtype=torch.float64), Ranks(None, torch.device("cpu"))
     sums = 50
-    taken = bench.seconds(lambda: [dist.all_reduce(small) for _ in range(sums)])
-    return taken / sums / (2 * int(np.ceil(np.log2(bench.ranks))))
+    taken = bench.seconds(lambda: [ranks.sum(small) for _ in range(sums)])
+    return taken / sums / bench_run(8).sums(bench.ranks)
 
 
-def vector_speed(bench: Bench, dtype: Any) -> float:
-    """Return the bytes per second of passes over vectors, from a run with a matrix that costs next to nothing."""
-    A = _Cheap(int(3e5 * bench.scale), dtype, Ranks(bench.alone, torch.device("cpu")))
+def with_stream(bench: Bench, machine: Any, n: int, dtype: Any) -> Any:
+    """Add the speed of passes over vectors, from a run with a matrix that costs next to nothing.
+
+    Its vectors are two thirds as long as a rank's, so that they are in the same cache, or in none.
+    """
+    A = _Cheap(2 * n // (3 * bench.ranks), dtype, Ranks(bench.alone, torch.device("cpu")))
     v = A.matmat(A.xp.ones((PROBES, A.shape[0]), dtype=dtype).T)  # in memory as a run has them: column by column
     product = bench.seconds(lambda: A.matmat(v))
-    return bench_run(dtype.itemsize).passes(A.shape[0], cost.Machine(1, 1, 1, 1, 1)) / (bench.step(A, v) - product)
+    moved = bench_run(dtype.itemsize).passes(A.shape[0], cost.Machine(1, 1, 1, 1, 1))
+    return replace(machine, stream=moved / (bench.step(A, v) - product))
 
 
 class _Cheap:
@@ -153,33 +155,28 @@ def bench_run(itemsize: int) -> Any:
 # -- runs, and what is predicted for them ---------------------------------------------------------------------------
 
 
-def matrix(kind: str, n: int, half: int) -> Any:
-    """Return a 2-D grid in slabs, or a graph without structure of about 2 `half` entries a row."""
+def matrix(kind: str, n: int) -> Any:
+    """Return a 2-D grid in slabs, or a graph without structure."""
     if kind == "grid":
         side = int(np.sqrt(n))
         line = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(side, side))
         return sp.kronsum(line, line, format="csr")
     rng = np.random.default_rng(0)
-    places = np.repeat(np.arange(n), half), rng.integers(0, n, half * n)
-    upper = sp.coo_array((np.ones(half * n), places), shape=(n, n)).tocsr()
+    places = np.repeat(np.arange(n), _HALF), rng.integers(0, n, _HALF * n)
+    upper = sp.coo_array((np.ones(_HALF * n), places), shape=(n, n)).tocsr()
     return (upper + upper.T).tocsr()
 
 
 def trial(bench: Bench, kind: str, n: int) -> Any:
-    """Open, on each rank by itself, a matrix with about as many entries as a rank's share, and as long vectors.
-
-    A grid has half of the share's rows; a graph, whose products read all over a vector, all rows and half the entries.
-    """
-    if kind == "grid":
-        return opened(bench, kind, n // (2 * bench.ranks), group=bench.alone)
-    return opened(bench, kind, n, group=bench.alone, half=max(1, _HALF // (2 * bench.ranks)))
+    """Open, on each rank by itself, a matrix of the same kind with half of the rows of a rank's share."""
+    return opened(bench, kind, n // (2 * bench.ranks), group=bench.alone)
 
 
-def opened(bench: Bench, kind: str, n: int, *, group: Any = None, half: int = _HALF) -> Any:
+def opened(bench: Bench, kind: str, n: int, *, group: Any = None) -> Any:
     """Write a matrix once, and open it on all ranks."""
-    target = bench.folder / f"{kind}-{n}-{half}-{bench.ranks}"
+    target = bench.folder / f"{kind}-{n}-{bench.ranks}"
     if dist.get_rank() == 0 and not target.exists():
-        sp.save_npz(bench.folder / "matrix.npz", matrix(kind, n, half))
+        sp.save_npz(bench.folder / "matrix.npz", matrix(kind, n))
         slq.shard(bench.folder / "matrix.npz", target, parts=bench.ranks)
     dist.barrier()
     return sharded_csr(target, group=group)
@@ -188,7 +185,7 @@ def opened(bench: Bench, kind: str, n: int, *, group: Any = None, half: int = _H
 def matrix_row(bench: Bench, kind: str, machine: Any) -> dict[str, Any]:
     """Predict and measure a sharded matrix; the product's speed is measured on one rank with a smaller one."""
     n, run = int({"grid": 1e6, "graph": 2e5}[kind] * bench.scale), bench_run(itemsize=8)
-    small = trial(bench, kind, n)
+    machine, small = with_stream(bench, machine, n, np.dtype(np.float64)), trial(bench, kind, n)
     x = np.ones((small.shape[0], PROBES))
     moved = small.nnz * 12 + PROBES * 2 * small.shape[0] * 8
     product = replace(machine, stream=moved / bench.seconds(lambda: small.matmat(x)))
@@ -246,6 +243,7 @@ def network_row(bench: Bench, machine: Any) -> dict[str, Any]:
         return lambda: (ranks.gathered(whole[:, :here], size), ranks.scattered(whole)), moved
 
     speed = bench.speed(both, n) if bench.ranks > 1 else 1.0
+    machine = with_stream(bench, machine, n, torch.float32)
     found = cost.data_parallel(
         n, bench.ranks, replace(machine, bandwidth=speed), bench_run(itemsize=4),
         work=product * bench.ranks / PROBES, model=0.0,

@@ -49,7 +49,20 @@ def test_a_sparse_product_reads_its_entries_once_for_all_probes():
 
     assert one.received == 800
     assert one.messages == 2 + 2 * 2 * 2
-    assert two.product - one.product == pytest.approx((2 * 250_000 + 100) * 8 / 1e11)
+    assert two.product - one.product == pytest.approx((7 * 250_000 + 100) * 8 / 1e11)
+
+
+def test_few_hosts_send_each_other_what_is_summed():
+    few, many = (sharded_csr(1e6, r, MACHINE, Run(1, 50, 8, 0, host=True), nnz=1e8, halo=1, peers=2) for r in (8, 64))
+
+    assert few.messages == 2 + 7
+    assert many.messages == 2 + 2 * 6
+
+
+def test_short_vectors_go_together_and_long_ones_one_by_one():
+    short, long = (data_parallel(n, 2, MACHINE, replace(RUN, probes=8), work=1.0, model=1.0) for n in (1e5, 1e7))
+
+    assert long.messages - short.messages == 2 * 8 - 2
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

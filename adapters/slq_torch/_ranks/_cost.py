@@ -17,6 +17,8 @@ from slq_torch._ranks._exchanges import FEW, together
 _PASSES = 6
 # Passes over whole vectors in a product that is summed over ranks: tested, then weighted.
 _WHOLE = 3
+# Passes over the rows in which a sparse matrix adds what others' rows give: set to zero, written, read, and the sum.
+_APART = 5
 # Vectors of the recurrence that stay: the newest two and their image.
 _VECTORS = 3
 # Sums over ranks in a step of the recurrence, and more of them where the basis is projected out twice at each step; on
@@ -272,9 +274,11 @@ def sharded_csr(
     Returns
     -------
     Cost
-        Per step and rank. A product reads the entries once for all probes, and reads x and writes its image.
+        Per step and rank. A product reads the entries once for all probes, and reads x and writes its image; what came
+        from others is multiplied by itself and added.
     """
     rows = n / ranks
+    touched = (2 + (_APART if halo else 0)) * rows + halo
     entries = nnz / ranks * (run.itemsize + index)
     received = run.probes * halo * run.itemsize
     messages = peers + run.sums(ranks)
@@ -282,7 +286,7 @@ def sharded_csr(
         received=received,
         messages=messages,
         memory=entries + run.probes * (rows + halo) * run.itemsize + run.held(rows),
-        product=(entries + run.probes * (2 * rows + halo) * run.itemsize) / machine.stream,
+        product=(entries + run.probes * touched * run.itemsize) / machine.stream,
         exchange=received / machine.speed(ranks),
         vectors=run.passes(rows, machine),
         latency=messages * machine.latency,
