@@ -14,7 +14,7 @@ from typing import Any
 
 import numba
 
-from slq._kernels._simd import add_product, load, prefetch, spread, store, sum_of, times, widened, zeros
+from slq._kernels._simd import add_product, folded, load, prefetch, spread, store, times, widened, zeros
 
 Kernel = Callable[..., None]
 
@@ -101,9 +101,10 @@ def _stencil(i: int, begin: int, end: int, weights: Any, steps: Any, x: Any, her
 def grid_product(width: int) -> Kernel:
     """Return the first pass for the Laplacian of an (nx, ny, nz) grid: `diagonal` minus the sum of the neighbours.
 
-    A single vector has no probes to multiply at once: there it is `LANES` points of a line, away from its ends.
+    Where probes are few, several points of a line are taken at once, away from its ends.
     """
-    lanes = LANES if width == 1 else width
+    points = 1 << max(0, (LANES // width).bit_length() - 1)
+    lanes = points * width
 
     @_compiled
     def kernel(first: int, last: int, sides: Any, diagonal: Any, x: Any, w: Any, factors: Any, sums: Any) -> None:
@@ -121,13 +122,13 @@ def grid_product(width: int) -> Kernel:
                 weights = (diagonal, -1.0 * inside[0], -1.0 * inside[1], -1.0 * inside[2], -1.0 * inside[3])
                 steps = (-inside[0] * ny * nz, inside[1] * ny * nz, -inside[2] * nz, inside[3] * nz)
                 while i < min(end, stop):
-                    if width == 1 and begin < i and i + lanes < min(end, stop):
+                    if points > 1 and begin < i and i + points < min(end, stop):
                         here = load(x, i, many)
                         image = _stencil(i, begin, end, weights, steps, x, here)
                         image = add_product(times(spread(scale, many), image), spread(back, many), load(w, i, many))
                         store(w, i, image)
                         totals = add_product(totals, widened(image), widened(here))
-                        i += lanes
+                        i += points
                     else:
                         own = load(x, i, one)
                         result = _stencil(i, begin, end, weights, steps, x, own)
@@ -135,9 +136,7 @@ def grid_product(width: int) -> Kernel:
                         store(w, i, result)
                         total = add_product(total, widened(result), widened(own))
                         i += 1
-            store(sums, block, total)
-            if width == 1:
-                sums[block, 0] += sum_of(totals)
+            store(sums, block, add_product(total, 1.0, folded(totals, none)))
 
     return kernel
 

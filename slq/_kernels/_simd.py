@@ -111,26 +111,29 @@ def widened(_: Any, value: Any) -> Any:
 
 @intrinsic
 def spread(_: Any, value: Any, like: Any) -> Any:
-    """Return a vector as wide as `like` that repeats another's first number."""
+    """Return a vector as wide as `like` that repeats another one."""
 
     def generate(__: Any, builder: Any, signature: Any, args: Any) -> Any:
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), signature.return_type.width), None)
+        short, long = signature.args[0].width, signature.return_type.width
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), long), [lane % short for lane in range(long)])
         return builder.shuffle_vector(args[0], args[0], mask)
 
     return Vector(value.dtype, like.width)(value, like), generate
 
 
 @intrinsic
-def sum_of(_: Any, value: Any) -> Any:
-    """Return the sum of a vector's numbers, from first to last."""
+def folded(_: Any, value: Any, like: Any) -> Any:
+    """Return the sum of a vector's pieces as wide as `like`, from first to last."""
 
     def generate(__: Any, builder: Any, signature: Any, args: Any) -> Any:
-        total = builder.extract_element(args[0], ir.IntType(32)(0))
-        for lane in range(1, signature.args[0].width):
-            total = builder.fadd(total, builder.extract_element(args[0], ir.IntType(32)(lane)))
+        long, short = (kind.width for kind in signature.args)
+        total = ir.Constant(ir.VectorType(args[0].type.element, short), None)
+        for first in range(0, long, short):
+            mask = ir.Constant(ir.VectorType(ir.IntType(32), short), list(range(first, first + short)))
+            total = builder.fadd(total, builder.shuffle_vector(args[0], args[0], mask))
         return total
 
-    return value.dtype(value), generate
+    return Vector(value.dtype, like.width)(value, like), generate
 
 
 @intrinsic
