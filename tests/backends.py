@@ -17,7 +17,7 @@ NAMES = [
     "torch",
     "torch float32",
     "jax",
-    "jax float64",
+    pytest.param("jax float64", marks=pytest.mark.slow),  # it compiles every operation anew for every shape
     pytest.param("cupy", marks=pytest.mark.gpu),
 ]
 

@@ -144,6 +144,7 @@ def test_tensorflow_gives_the_spectrum_of_its_dense_hessian_and_of_pytorch(tmp_p
     assert differences is None or max(map(float, differences.groups())) < 1e-10
 
 
+@pytest.mark.slow
 def test_the_spectrum_through_a_training_is_recorded_as_planned(tmp_path):
     out = run("plot_training_evolution.py", "--samples", 100, "--steps", 12, cwd=tmp_path)
 

@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[2]
 BUILT = {"_build", "auto_examples", "generated"}
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").rglob("*.md") if not BUILT & set(p.parts))]
 DOCUMENTS = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+# Pages whose code runs with every change; that of the others takes seconds each.
+QUICK = {"README.md", "start.md", "questions.md"}
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 
 
@@ -67,7 +69,15 @@ def quiet_corner(tmp_path, monkeypatch):
     pyplot.close("all")
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=named)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=() if page.name in QUICK else pytest.mark.slow)
+        for page in PAGES
+        if blocks(page, "python")
+    ],
+    ids=named,
+)
 def test_the_python_of_a_page_runs_from_top_to_bottom(page, quiet_corner):
     if "import jax" in page.read_text(encoding="utf-8"):
         pytest.importorskip("jax")

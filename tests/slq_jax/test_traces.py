@@ -21,6 +21,7 @@ def multiply(theta, B):
     return kernel(theta) @ B
 
 
+@pytest.mark.slow
 def test_value_and_gradient_are_those_of_dense_autodiff_but_for_sampling(x64):
     value, slope = jax.value_and_grad(lambda t: jnp.linalg.slogdet(kernel(t))[1])(THETA)
 
@@ -35,6 +36,7 @@ def test_value_and_gradient_are_those_of_dense_autodiff_but_for_sampling(x64):
         np.testing.assert_allclose(gradient[name], slope[name], rtol=0.1)
 
 
+@pytest.mark.slow
 def test_a_matrix_gives_what_its_function_gives_and_a_symmetric_gradient(x64):
     options = {"probes": 4, "rng": 0, "rtol": 1e-7}
     by_function = jax.grad(lambda t: slq_jax.trace(multiply, "sqrt", t, n=N, **options).value)(THETA)
@@ -59,6 +61,7 @@ def test_torch_and_jax_give_the_same_numbers(x64):
     np.testing.assert_allclose(G, K.grad.numpy(), atol=1e-8 * float(K.grad.abs().max()))
 
 
+@pytest.mark.slow
 def test_float32_has_a_gradient_in_float32():
     value, slope = jax.value_and_grad(lambda s: slq_jax.trace(lambda s, B: s * B, "log", s, n=10, rng=0).value)(2.0)
 

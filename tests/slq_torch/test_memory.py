@@ -41,6 +41,7 @@ def allocated(run):
     return peak
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "strategy", "name"),
     [

@@ -3,6 +3,7 @@
 One launch of four ranks serves all: smaller numbers are subgroups.
 """
 
+import fcntl
 import json
 import os
 import re
@@ -45,8 +46,20 @@ X = np.random.default_rng(0).standard_normal((N, 3))
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    """Start four ranks; return what each found."""
-    folder, out = tmp_path_factory.mktemp("matrices"), tmp_path_factory.mktemp("found")
+    """What each of four ranks found; they are started once, also where several workers run these tests."""
+    base = tmp_path_factory.getbasetemp()  # of this worker, in that of the session
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "slq-sharded"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "found" / "3.json").exists():
+            start(folder, folder / "found")
+    return [json.loads((folder / "found" / f"{rank}.json").read_text()) for rank in range(4)]
+
+
+def start(folder, out):
+    """Write the matrices into a folder, and have four ranks write what they found into another one."""
+    out.mkdir(exist_ok=True)
     for name, matrix in MATRICES.items():
         sp.save_npz(folder / f"{name}.npz", matrix)
         slq.shard(folder / f"{name}.npz", folder / name, parts=7)
@@ -60,7 +73,6 @@ def ranks(tmp_path_factory):
         [*launch, str(script), str(folder), str(out)], env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    return [json.loads((out / f"{rank}.json").read_text()) for rank in range(4)]
 
 
 CASES = [

@@ -230,6 +230,7 @@ def test_the_edges_after_restarts_are_those_of_the_polynomial_itself(symmetric, 
         assert low == pytest.approx(free_low, abs=0.02 * (values[-1] - values[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "risk"), [(8, 0.3), (100, 0.3), (8, 0.05)])
 def test_the_edges_hold_as_often_as_they_say_and_not_always(with_eigenvalues, size, risk):
     # One eigenvalue outside: it is missed when the start vector happens to be nearly orthogonal to its vector.

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 RUN = """
 import json, sys, warnings
@@ -24,6 +25,7 @@ def run(folder):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_numba_that_refuses_its_numpy_is_done_without(tmp_path):
     broken = tmp_path / "broken"
     (broken / "numba").mkdir(parents=True)

@@ -244,6 +244,7 @@ class TestSpectrum:
             slq.spectrum(operator, probes=2, steps=3, rng=0)
 
 
+@pytest.mark.slow
 def test_intervals_hold_as_often_as_they_say(lattice):
     H, exact = lattice
     true = np.exp(exact).sum()

@@ -24,6 +24,7 @@ def random_case(rng):
     return values, v, slq.lanczos(operator, v, int(rng.integers(1, n + 1)))
 
 
+@pytest.mark.slow
 def test_the_bracket_of_the_distribution_function_always_holds():
     rng = np.random.default_rng(0)
     for _ in range(600):
@@ -49,6 +50,7 @@ def test_the_bracket_is_quadratically_tight_in_a_gap_once_both_sides_have_conver
     assert rule.weights[0].max() > 0.01  # where the Chebyshev-Markov-Stieltjes bracket alone stays
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("risk", [0.5, 0.1])
 def test_edges_are_violated_no_more_often_than_stated(risk):
     rng = np.random.default_rng(1)

@@ -122,6 +122,7 @@ class TestTheBracketOfTheDistributionFunction:
 
 
 class TestEdges:
+    @pytest.mark.slow
     @pytest.mark.parametrize("risk", [0.5, 0.1, 0.02])
     @pytest.mark.parametrize("steps", [3, 10, 25])
     def test_are_exceeded_no_more_often_than_the_stated_risk(self, risk, steps):
@@ -202,6 +203,7 @@ class TestTheKolmogorovBand:
 
 
 class TestTheIntervalOfAShare:
+    @pytest.mark.slow
     @pytest.mark.parametrize("k", [1, 4])
     @pytest.mark.parametrize(("n", "count"), [(100, 50), (500, 10), (500, 250), (2000, 1), (2000, 1990), (50, 3)])
     def test_covers_the_truth_as_often_as_it_says(self, n, count, k):

@@ -16,6 +16,7 @@ def run(values, **options):
     return slq.spectrum(slq.as_operator(lambda x: values * x, n=len(values)), **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("condition", [10.0, 1e4, 1e8])
 def test_rules_bracket_the_quadratic_form_of_each_probe(name, condition):
@@ -43,6 +44,7 @@ def test_rules_bracket_the_quadratic_form_of_each_probe(name, condition):
                 assert sides[rule] * (truth - weights @ f(nodes)) >= -slack
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("probes", [1, 4])
 def test_intervals_hold_at_any_number_of_steps(name, probes):

@@ -51,6 +51,7 @@ def test_enough_probes_tell_the_multiplicity(multiplicity):
         assert found.high >= multiplicity  # above it while the bulk's edge may still reach across the gap
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("multiplicity", [2, 3, 7])
 def test_too_few_probes_leave_the_multiplicity_open(multiplicity):
     """Measured: with two probes it is left open in 50 of 50 runs; it is never taken for simple."""

@@ -195,7 +195,8 @@ def test_vectors_of_any_library_and_device_come_back_to_the_same_bits(options, b
     run = partial(slq.spectrum, rng=0, **DEVICE_OPTIONS[options])
     complete = OfALibrary(A, backend.xp, backend.device)
     whole = run(complete)
-    for after in {3, 9, 17, complete.calls // 2, complete.calls - 2} & set(range(complete.calls - 1)):
+    instants = {3, 9, 17, complete.calls // 2, complete.calls - 2} & set(range(complete.calls - 1))
+    for after in {complete.calls // 2} if backend.name.startswith("jax") else instants:
         Stop(after).install(monkeypatch)
         path = tmp_path / f"{after}.npz"
         assert run(OfALibrary(A, backend.xp, backend.device), checkpoint=path).status == "interrupted"

@@ -96,6 +96,7 @@ print(A.calls)
 """
 
 
+@pytest.mark.slow
 def test_a_job_that_hangs_ends_by_itself_and_the_next_one_goes_on(tmp_path):
     def job(hang):
         command = [sys.executable, "-c", JOB, str(tmp_path / "run.npz"), str(hang)]

@@ -7,6 +7,7 @@ import pytest
 
 import slq
 
+pytestmark = pytest.mark.slow
 SURE = 0.9999
 
 

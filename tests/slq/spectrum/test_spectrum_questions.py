@@ -185,6 +185,7 @@ class TestMerging:
         assert both.alpha.shape == (3, 25)
         both.trace(), both.density(), both.cdf(1.0), repr(both)
 
+    @pytest.mark.slow
     def test_halves_the_variance(self, bulk):
         law = bulk[1]
         truth, separate, merged = law.trace(np.exp), [], []

@@ -50,6 +50,7 @@ class TestEachWay:
         ):
             assert found.low <= true <= found.high
 
+    @pytest.mark.slow
     def test_intervals_hold_as_often_as_they_say(self, problem, way):
         *_, exact, operators = problem
         f = np.sqrt
