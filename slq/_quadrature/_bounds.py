@@ -18,8 +18,11 @@ from slq._arrays import Floats
 
 # The eigenvalue gap at x is not the nodes' gap; the factor covers the difference where nodes have converged.
 _TURN_SAFETY = 4.0
-# Bisections of an edge: to 1e-12 of the width of the spectrum.
-_HALVINGS = 40
+# An edge is as far beyond the nodes as it takes, to so many parts of that distance; Newton's steps, of which six to ten
+# are usual, end at the latest after so many.
+_EXACT, _NEWTON_STEPS = 1e-12, 100
+# Distances below e^-700 of the width of the spectrum are none.
+_NEAREST = -700.0
 
 
 def upper_edges(nodes: Floats, beta: Floats, n: int, risk: float) -> Floats:
@@ -41,15 +44,22 @@ def upper_edges(nodes: Floats, beta: Floats, n: int, risk: float) -> Floats:
     """
     top = nodes.max(axis=1)
     scale = np.maximum(top - nodes.min(axis=1), beta[:, -1])
-    with np.errstate(divide="ignore"):
-        limit = -np.log(risk * np.sqrt(np.pi / (2 * n))) + np.log(beta).sum(axis=1)
-    low, step = top.copy(), scale.copy()
-    while np.any(short := _log_product(low + step, nodes) < limit):
-        step = np.where(short, 2 * step, step)
-    for _ in range(_HALVINGS):
-        step = step / 2
-        low = np.where(_log_product(low + step, nodes) < limit, low + step, low)
-    return np.asarray(np.where(beta[:, -1] > 0, low + step, top))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        limit = np.log(beta / scale[:, None]).sum(axis=1) - np.log(risk * np.sqrt(np.pi / (2 * n)))
+    unbounded = np.isfinite(limit)
+    rows, limit, depth = np.flatnonzero(unbounded), limit[unbounded], (top[:, None] - nodes)[unbounded]
+    depth = depth / scale[rows, None]
+    # log p is increasing and convex in u = log((t - top) / scale): Newton's steps come down to the root from above.
+    u = np.zeros(len(rows))
+    for _ in range(_NEWTON_STEPS):
+        beyond = np.exp(u)[:, None]
+        excess, slope = np.log(depth + beyond).sum(axis=1) - limit, (beyond / (depth + beyond)).sum(axis=1)
+        before, u = u, np.maximum(u - excess / slope, _NEAREST)
+        if np.all(np.abs(u - before) <= _EXACT):
+            break
+    edges = top.copy()
+    edges[rows] += scale[rows] * np.exp(u)
+    return np.asarray(edges)
 
 
 def certified_edges(
@@ -143,12 +153,6 @@ def _share_with_tail(mass: float, size: float, level: float) -> float:
         # The quantile at `level` grows with p: compare it with the observed mass.
         low, high = (p, high) if betaincinv(size * p, size * (1 - p), level) < mass else (low, p)
     return 0.5 * (low + high)
-
-
-def _log_product(t: Floats, nodes: Floats) -> Floats:
-    """Return log prod (t - node) for t beyond the nodes of each row."""
-    with np.errstate(divide="ignore"):
-        return np.asarray(np.log(t[:, None] - nodes).sum(axis=1))
 
 
 def spread(samples: Floats) -> Floats:
