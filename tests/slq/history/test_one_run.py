@@ -6,6 +6,7 @@ import pytest
 import slq
 from slq import as_operator
 from slq._history._one_run import spectrum_and_top
+from slq._quadrature._budget import settled
 
 GIVEN = {"tol": 0.02, "probes": None, "steps": None, "rng": 0, "accuracy": 1e-3}
 
@@ -52,6 +53,18 @@ def test_a_known_length_saves_products_and_gives_the_same_tolerance(spiked):
     assert top is None
     assert again.error.total <= 0.02
     assert again.products <= first.products - 2
+
+
+def test_where_the_length_is_known_about_the_first_step_that_is_enough_is_the_last(spiked):
+    operator, _ = spiked
+    first, _ = spectrum_and_top(operator, 0, **GIVEN)
+    again, _ = spectrum_and_top(operator, 0, **GIVEN, expected=first.steps, test=False)
+
+    begun = int(0.7 * first.steps)
+    assert begun <= again.steps <= first.steps
+    for steps in range(max(begun, 8), again.steps):
+        error = slq.spectrum(operator, probes=1, steps=steps, rng=0).error
+        assert not settled(error.quadrature, error.sampling, 1, 0.02 - error.numeric)
 
 
 @pytest.mark.parametrize("steps", [3, 10_000], ids=["few", "all"])
