@@ -105,6 +105,20 @@ def test_a_plan_predicts_products_within_a_half_and_leaves_no_record(model, data
         slq_torch.Recorder(model, loss, data, every="epoch").plan(12)
 
 
+def test_a_plan_after_a_failed_record_counts_it_as_it_was(model, data):
+    recorder = slq_torch.Recorder(model, loss, data, every=1, **QUICK)
+    with torch.no_grad():
+        good = model.weight.detach().clone()
+        model.weight.fill_(float("nan"))
+        recorder.step(0)
+        assert recorder.plan(4).products == 0
+        model.weight.copy_(good)
+    recorder.step(1)
+
+    plan = recorder.plan(4)
+    assert plan.products == pytest.approx(4 * recorder.history.scalars["products"][1] / 2, abs=1)
+
+
 def test_lightning_calls_by_name(model, data):
     recorder = slq_torch.Recorder(model, loss, data, every=2, **QUICK)
     callback = slq_torch.LightningCallback(recorder)

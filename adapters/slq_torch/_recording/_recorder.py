@@ -1,15 +1,15 @@
 """Watches the curvature of a network while it is trained: two lines in a training loop, and the loop goes on as it was.
 
-When to record is said in `_schedule`, what a record holds in `_record`; files are those of `slq.HistoryFile`.
+When to record is said in `_schedule`, what a record holds in `_record`, and where it is kept in `_kept`.
 """
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 from torch import Tensor
 from torch.nn import Module
 
@@ -20,11 +20,11 @@ from slq_torch._curvature._hessian import hessian
 from slq_torch._curvature._operator import CurvatureOperator
 from slq_torch._model._parameters import Selection, from_model
 from slq_torch._model._passes import Loss
-from slq_torch._recording._loggers import checked_loggers, evolution_figure, log
+from slq_torch._recording._kept import Kept
+from slq_torch._recording._once import Once
 from slq_torch._recording._record import SCALARS, Before, Measured, Settings, measure
 from slq_torch._recording._recorder_plan import Cost, RecorderPlan, planned
 from slq_torch._recording._schedule import Budget, Every, due_by
-from slq_torch._recording._subspaces import Subspaces
 
 
 class Recorder:
@@ -165,7 +165,6 @@ class Recorder:
                 raise ValueError(msg)
         self._every, self._due, self._budget = every, due_by(every), Budget(budget)
         self._settings = Settings(top, energy, accuracy, {"tol": tol, "probes": probes, "steps": steps, "rng": rng})
-        self._loggers, self._figures = checked_loggers(log_to), figures
         if operator is hessian:
             options = {"strategy": "graph"} | options
         first = from_model(model, params).tensors[0]
@@ -173,18 +172,15 @@ class Recorder:
         self._make = lambda: operator(model, loss, kept, params=params, mode=mode, **options)
         _refuse_mistakes(self._make, mode)
         facts = {"matrix": getattr(operator, "__name__", "operator"), "mode": mode, "top": top, "classes": classes}
-        self._file = None if path is None else slq.HistoryFile(path, metadata=facts)
-        self._history = slq.History(metadata=facts) if self._file is None else self._file.history
-        self._subspaces = Subspaces(self._file.path) if self._file is not None and top and keep_vectors else None
-        last = int(self._history.steps[-1]) if len(self._history) else None
-        self._vectors = self._subspaces.load(last) if self._subspaces is not None and last is not None else None
+        self._once = Once()
+        vectors = keep_vectors and top > 0
+        self._kept = Kept(path, facts, vectors=vectors, log_to=log_to, figures=figures, once=self._once)
         self._latest: int | None = None
-        self._warned: set[str] = set()
 
     @property
     def history(self) -> slq.History:
         """All records so far."""
-        return self._history
+        return self._kept.history
 
     def step(self, step: int, /, **scalars: float | Tensor) -> bool:
         """Say that a training step is done; record if it is due, not recorded yet, and within the budget.
@@ -209,7 +205,7 @@ class Recorder:
         self._check(scalars)
         if self._latest is not None and step < self._latest:
             advice = "Give the number since the start of the training, not of an epoch."
-            self._warn("back", f"The step went back from {self._latest} to {step}. {advice}")
+            self._once.warn("back", f"The step went back from {self._latest} to {step}. {advice}")
         self._latest = step
         return self._due(step) and self._budget.allows and self._record(step, scalars)
 
@@ -228,8 +224,10 @@ class Recorder:
     ) -> RecorderPlan:
         """Predict what recording a whole training costs.
 
-        Measures the model as it is, twice, from nothing and from the eigenvectors found, and throws both away; unless
-        records were made already: then the last of them tell.
+        Measures the model as it is, twice, from nothing and from what that found, which takes as long as two records;
+        unless records were made already: then the last of them tell. What was measured is thrown away. A record that
+        began from it would depend on whether somebody had asked for a plan, so that a run that is repeated without
+        would give other numbers; and it is of the parameters before the training, where no record is due.
 
         Parameters
         ----------
@@ -255,23 +253,14 @@ class Recorder:
                 msg = "`records` is missing: the schedule does not tell how many there will be. Give plan(records=...)."
                 raise ValueError(msg)
             records = sum(self._due(step) for step in range(steps))
-        if len(self._history) == 0:
-            costs, before = list[Cost](), Before()
-            for _ in range(2):
-                began = perf_counter()
-                found = measure(self._make, self._settings, before)
-                costs.append(Cost(found.scalars.get("products", 0.0), perf_counter() - began))
-                before = Before(found.vectors, found.spectrum)
-        else:
-            columns = (self._history.scalars.get(name) for name in ("products", "seconds"))
-            costs = [Cost(*pair) for pair in zip(*(c for c in columns if c is not None), strict=True)][-3:]
+        fresh = len(self.history) == 0
+        costs = self._measured_twice() if fresh else self._spent()
         training = None if steps is None or seconds_per_step is None else steps * seconds_per_step
-        return planned(records, costs, fresh=len(self._history) == 0, training=training, budget=self._budget.share)
+        return planned(records, costs, fresh=fresh, training=training, budget=self._budget.share)
 
     def close(self) -> None:
         """Let others write to the file. Can be called twice; the history stays."""
-        if self._file is not None:
-            self._file.close()
+        self._kept.close()
 
     def __enter__(self) -> Self:
         return self
@@ -284,73 +273,46 @@ class Recorder:
     # -- inside -------------------------------------------------------------------------------------------------
 
     def _record(self, step: int, scalars: dict[str, Any]) -> bool:
-        if len(self._history) and step <= self._history.steps[-1]:
+        if len(self.history) and step <= self.history.steps[-1]:
             return False
         own = {name: float(v.detach() if isinstance(v, Tensor) else v) for name, v in scalars.items()}
         with self._budget.spending():
             began = perf_counter()
             found = self._measured(step)
-            self._keep(step, found, own | found.scalars | {"seconds": perf_counter() - began})
+            self._kept.append(step, found, own | found.scalars | {"seconds": perf_counter() - began})
         return True
 
     def _measured(self, step: int) -> Measured:
         """Measure, or say why that is not possible."""
         try:
-            return measure(self._make, self._settings, Before(self._vectors, self._last_spectrum))
+            return measure(self._make, self._settings, self._kept.before)
         except Exception as error:
-            if len(self._history) == 0:
+            if len(self.history) == 0:
                 raise
             note = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-            self._warn("failed", f"No spectrum at step {step}, training goes on. {note}")
+            self._once.warn("failed", f"No spectrum at step {step}, training goes on. {note}")
             return Measured(notes=(note,))
 
-    @property
-    def _last_spectrum(self) -> slq.Spectrum | None:
-        return next((s for s in reversed(self._history.spectra) if s is not None), None)
+    def _measured_twice(self) -> list[Cost]:
+        """Measure from nothing and from what that found, and keep the costs alone."""
+        costs, before = list[Cost](), Before()
+        for _ in range(2):
+            began = perf_counter()
+            found = measure(self._make, self._settings, before)
+            costs.append(Cost(found.scalars.get("products", 0.0), perf_counter() - began))
+            before = Before(found.vectors, found.spectrum)
+        return costs
 
-    def _keep(self, step: int, found: Measured, numbers: dict[str, float]) -> None:
-        """Append the record, write it, and tell the loggers."""
-        note = "; ".join([*found.notes, *self._oddities(found)])
-        if found.vectors is not None:
-            self._vectors = found.vectors
-        if self._file is None:
-            self._history = self._history.append(step, found.spectrum, arrays=found.arrays, note=note, **numbers)
-        else:
-            if self._subspaces is not None and self._vectors is not None:
-                self._subspaces.save(step, self._vectors)
-            written = self._file.append(step, found.spectrum, arrays=found.arrays, note=note, **numbers)
-            self._history = self._file.history
-            if written and self._subspaces is not None:
-                self._subspaces.forget_but(step)
-        if self._loggers:
-            try:
-                log(self._loggers, step, numbers, evolution_figure(self._history) if self._figures else None)
-            except Exception as error:
-                self._warn("log", f"`log_to` raised {type(error).__name__}: {error}. The record is kept all the same.")
-
-    def _oddities(self, found: Measured) -> list[str]:
-        """Notice a model that was rebuilt, and one that is not the one that is trained."""
-        odd, last = [], self._last_spectrum
-        if last is not None and found.spectrum is not None and last.n != found.spectrum.n:
-            odd.append(f"the model has {found.spectrum.n} parameters, before it had {last.n}")
-        pair = ("evaluation_loss", "gradient_norm")
-        before = [self._history.scalars[name][-1] for name in pair if name in self._history.scalars]
-        if before == [found.scalars.get(name) for name in pair]:
-            odd.append("nothing has changed since the record before")
-            advice = "Give the recorder the model that is trained: perhaps another one was built or loaded."
-            self._warn("same", f"Loss and gradient are those of step {self._history.steps[-1]}. {advice}")
-        return odd
+    def _spent(self) -> list[Cost]:
+        """Return what the last three records cost; one that failed took no products."""
+        none = np.zeros(len(self.history))
+        columns = (np.nan_to_num(self.history.scalars.get(name, none))[-3:] for name in ("products", "seconds"))
+        return [Cost(*pair) for pair in zip(*columns, strict=True)]
 
     def _check(self, scalars: dict[str, Any]) -> None:
         if taken := scalars.keys() & set(SCALARS):
             msg = f"`{sorted(taken)[0]}` is a number that the recorder keeps itself. Give yours another name."
             raise ValueError(msg)
-
-    def _warn(self, kind: str, message: str) -> None:
-        """Warn once of each kind."""
-        if kind not in self._warned:
-            self._warned.add(kind)
-            warnings.warn(message, slq.SlqWarning, stacklevel=2)
 
 
 def _refuse_mistakes(make: Callable[[], CurvatureOperator], mode: Mode) -> None:
