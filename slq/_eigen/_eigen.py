@@ -5,6 +5,7 @@ Interior eigenvalues are not looked for: they need a factorisation or a filter, 
 
 from __future__ import annotations
 
+import sys
 import zlib
 from contextlib import ExitStack
 from importlib.metadata import version
@@ -17,7 +18,7 @@ from slq import _arrays
 from slq._arrays import Array
 from slq._eigen._eigenpairs import Eigenpairs
 from slq._eigen._ends import Which
-from slq._eigen._hunt import Callback, Hunt, Resumed
+from slq._eigen._hunt import Callback, Hunt, resumed
 from slq._files import _store
 from slq._lanczos import _probes, _rows
 from slq._lanczos._krylov import unit_rows
@@ -188,10 +189,11 @@ def eigsh(
                 "start": _named(first), "deflate": _named(known), "verify": verify, "basis": basis, "block": block,
                 "confidence": confidence, "max_products": max_products, "memory": memory,
             }  # fmt: skip
-            saved = Checkpoint(Path(checkpoint), options, _store.SEARCH, Resumed)
+            saved = Checkpoint(Path(checkpoint), options, _store.SEARCH, resumed)
             stack.callback(saved.close)
             seed = saved.known("rng", seed, free=rng is None)
-            size = saved.known("size", size)
+            most = _basis(k, operator.n - found, basis, sys.maxsize, block)  # in all memory that one could have
+            size = saved.known("size", size, allowed=range(1, most + 1))
         hunt = Hunt(
             operator,
             k,

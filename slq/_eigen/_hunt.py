@@ -29,6 +29,7 @@ from slq._eigen._restarts import Restarts, Ritz, Saved
 from slq._eigen._search import Search, Stage
 from slq._errors import RunError, SlqWarning
 from slq._files import _store
+from slq._files._contents import require_search
 from slq._files._vectors_file import Vectors
 from slq._lanczos import _probes
 from slq._operators._operators import Operator
@@ -57,6 +58,12 @@ class Resumed(NamedTuple):
     arrays: Mapping[str, npt.NDArray[Any]]
     facts: Mapping[str, Any]
     stored: Stored | None
+
+
+def resumed(arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any], stored: Stored | None) -> Resumed:
+    """Return what a checkpoint holds, once it is seen that it can be that of a search."""
+    require_search(arrays, facts)
+    return Resumed(arrays, facts, stored)
 
 
 class Stop(Exception):
@@ -396,14 +403,27 @@ class Hunt:
             self._recognise(file, saved, trial)
             rows = iter(()) if saved.stored is None else saved.stored(np.zeros(1, dtype=np.intp))
             if "space" in saved.facts:
+                self._require_room(file, saved.facts["space"])
                 space = self._open(Saved(saved.arrays, saved.facts["space"], rows), None)
                 besides = 0 if self._known is None else int(self._known.shape[0])
                 vectors = xp.asarray(space.locked[besides:, :], copy=True)
             else:
-                vectors = _arrays.from_host(
-                    np.concatenate(list(rows)), xp, dtype=self._dtype, device=self.operator.device
-                )
+                found = np.concatenate(list(rows))
+                if not np.isfinite(found).all():
+                    msg = "vectors that are not finite"
+                    raise ValueError(msg)
+                vectors = _arrays.from_host(found, xp, dtype=self._dtype, device=self.operator.device)
             self._at = _search.unpacked(saved.arrays, saved.facts, vectors)
+
+    def _require_room(self, file: Checkpoint[Resumed], space: Mapping[str, Any]) -> None:
+        """Refuse a space that takes more memory than that of a search like this one, or has other vectors."""
+        count = space["locked"] + space["used"] + space["width"]
+        if space["locked"] > self.operator.n or space["size"] > 2 * self._size + 1 or space["block"] > self._size:
+            msg = f"a basis of {space['size']} where that of the run has {self._size}"
+            raise ValueError(msg)
+        if count != file.blocks:
+            msg = f"{file.blocks} vectors where {count} belong"
+            raise ValueError(msg)
 
     def _recognise(self, file: Checkpoint[Resumed], saved: Resumed, trial: Restarts) -> None:
         """Refuse another operator, by its first product once more."""

@@ -299,6 +299,9 @@ class Restarts:
         self._pending = [(arrays[f"pending{i}"], arrays[f"coupling{i}"]) for i in range(facts["pending"])]
         count = 0
         for count, row in enumerate(saved.rows, start=1):
+            if not np.isfinite(row).all():
+                msg = "vectors that are not finite"
+                raise ValueError(msg)
             self._put(count - 1, _arrays.from_host(row, self._xp, dtype=self._dtype, device=self._operator.device))
         if self._projected.shape != (self.size, self.size) or count != self.rows:
             msg = f"{count} vectors where {self.rows} belong, basis of {self.size}"

@@ -8,6 +8,7 @@ The format: NumPy's NEP 1; deflate's limits: https://zlib.net/zlib_tech.html.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import zipfile
@@ -46,11 +47,18 @@ def load(path: Path) -> dict[str, npt.NDArray[Any]]:
     Unreadable
         If it is no such file, damaged, or its arrays do not fit into the free memory.
     """
-    with _damage_told(path), path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+    with _damage_told(path), path.open("rb") as stream:
+        return load_open(stream, path)
+
+
+def load_open(stream: IO[bytes], path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Do the same with a file that is open; what is wrong with it is told of its path."""
+    with _damage_told(path), zipfile.ZipFile(stream) as archive:
         members = {_name(info): info for info in archive.infolist()}
         if len(members) < len(archive.infolist()):
             _refuse("two arrays of one name")
-        room = path.stat().st_size * (1 if all(i.compress_type == 0 for i in members.values()) else INFLATION)
+        stored = all(info.compress_type == zipfile.ZIP_STORED for info in members.values())
+        room = os.fstat(stream.fileno()).st_size * (1 if stored else INFLATION)
         announced = sum(info.file_size for info in members.values())
         if announced > room:
             _refuse(f"it announces {announced} bytes, {room} is all that it can hold")

@@ -125,6 +125,55 @@ def require_past(arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any
         _refuse("batches", "counts that are none")
 
 
+_STAGES = ("search", "proof", "admission", "measurement", "end")
+_COUNT = _whole(0)
+_SEARCH: dict[str, Callable[[Any], bool]] = {
+    "stage": lambda x: x in _STAGES,
+    **dict.fromkeys(("spent", "drawn", "spaces", "allowed", "joined", "count", "sets"), _COUNT),
+    **dict.fromkeys(("norm", "asymmetry", "unit", "underflow"), _size),
+    "scale": lambda x: x is None or (_size(x) and x > 0),
+    **dict.fromkeys(("verified", "tied", "nearly"), lambda x: type(x) is bool),
+    "rest": lambda x: _numbers(x, 2),
+    "fence": lambda x: _numbers(x, 3),
+    "status": lambda x: isinstance(x, str),
+    "warnings": lambda x: isinstance(x, list) and all(isinstance(y, str) for y in x),
+}
+_SPACE: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("locked", "used", "width", "ahead", "pending", "products", "left", "made", "version"), _COUNT),
+    **dict.fromkeys(("size", "block", "chunk"), _whole(1)),
+    **dict.fromkeys(("unit", "norm", "asymmetry", "underflow"), _size),
+    "scale": _SEARCH["scale"],
+}
+
+
+def require_search(arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
+    """Raise ValueError, in a few words, where arrays and facts cannot be those of a search for eigenpairs."""
+    space = facts.get("space")
+    for known, kinds in ((facts, _SEARCH), ({} if space is None else space, {} if space is None else _SPACE)):
+        for name, allowed in kinds.items():
+            if not allowed(known[name]):
+                _refuse(name, repr(known[name]))
+    if (space is None) != (facts["stage"] in _STAGES[3:]) or facts["sets"] < facts["nearly"] + (space is None):
+        _refuse("stage", f"{facts['stage']} with {facts['sets']} sets of pairs")
+    shapes: dict[str, tuple[int, ...]]
+    shapes = {name: (x.size,) for name, x in arrays.items() if name in ("weights", "roots")} | {"log-norm": ()}
+    for i in range(min(facts["sets"], len(arrays))):
+        shapes[f"values{i}"] = shapes[f"residuals{i}"] = (arrays[f"values{i}"].size,)
+    if space is not None:
+        size, ahead = space["size"], space["used"] + space["width"]
+        if ahead > size + space["width"] * (space["ahead"] == 0) or space["ahead"] > space["chunk"] + space["pending"]:
+            _refuse("space", f"{ahead} vectors of {size} with {space['ahead']} steps ahead")
+        behind = sum(arrays[f"coupling{i}"].shape[0] for i in range(min(space["pending"], len(arrays))))
+        shapes |= {"projected": (size, size), "tail": (arrays["tail"].shape[0], space["used"] - behind)}
+    for name, x in arrays.items():
+        if x.shape != shapes.get(name, x.shape) or x.dtype.kind not in "fc" or not _moderate(x):
+            _refuse(name, f"{x.dtype} of shape {x.shape}, or not a number, or beyond {_MOST:g}")
+
+
+def _numbers(x: Any, count: int) -> bool:
+    return isinstance(x, list) and len(x) == count and all(isinstance(y, float) and y == y for y in x)
+
+
 def _moderate(x: npt.NDArray[Any]) -> bool:
     return float(np.abs(x).max(initial=0.0)) <= _MOST  # not with NaN; as a Python number, for halves know none so large
 

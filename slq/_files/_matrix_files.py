@@ -6,7 +6,7 @@ every index of a sparse matrix is looked at: SciPy multiplies by what it is give
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +60,11 @@ def _read_npz(path: Path) -> Any:
     if "format" not in arrays:
         msg = f"{path} holds the arrays {', '.join(sorted(arrays))}, not a sparse matrix by scipy.sparse.save_npz."
         raise SourceError(msg)
-    return _sparse(path, arrays)
+    return sparse_of(path, arrays)
 
 
-def _sparse(path: Path, arrays: dict[str, Any]) -> Any:
-    """Return the matrix that `scipy.sparse.save_npz` took apart."""
+def sparse_of(path: Path, arrays: Mapping[str, Any]) -> Any:
+    """Return the matrix that `scipy.sparse.save_npz` took apart; what it raises wants to be told of the path."""
     name = arrays["format"].item()
     name = name.decode("ascii") if isinstance(name, bytes) else name
     shape = tuple(map(int, arrays["shape"]))

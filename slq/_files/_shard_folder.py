@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
-from zipfile import BadZipFile
 
-import numpy as np
 import scipy.sparse
 
+from slq._text import described
+
 MANIFEST, KIND, FORMAT = "shards.json", "slq.ShardFolder", 1
-# What reading a damaged or foreign file raises besides what the system says.
-_DAMAGE = (ValueError, KeyError, EOFError, AttributeError, TypeError, RuntimeError, NotImplementedError, BadZipFile)
+# What names of parts are made of: no path, nothing that a terminal obeys.
+_NAME = re.compile(r"\w[\w.-]{0,200}", flags=re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,8 @@ class ShardFolder:
 
     def _read(self, part: Part) -> Any:
         """Read one part, verify its checksum and its structure."""
+        from slq._files import _archive, _matrix_files  # `import slq` is quicker without
+
         path = self.folder / part.file
         if not path.is_file():
             _refuse(path, f"{MANIFEST} names it, and it is missing")
@@ -111,10 +114,13 @@ class ShardFolder:
                 _refuse(path, f"its checksum is not that of {MANIFEST}: it is damaged, or of another matrix")
             stream.seek(0)
             try:
-                matrix = scipy.sparse.csr_array(scipy.sparse.load_npz(stream))
-                matrix.check_format(full_check=True)
-            except _DAMAGE as error:
-                _refuse(path, f"it is no CSR matrix by scipy.sparse.save_npz ({type(error).__name__}: {error})")
+                matrix = _matrix_files.sparse_of(path, _archive.load_open(stream, path))
+            except _archive.Unreadable:
+                raise
+            except Exception as error:  # whatever parsers of damage raise
+                _refuse(path, f"it is no sparse matrix by scipy.sparse.save_npz ({described(error)})")
+        if matrix.format != "csr":
+            _refuse(path, f"it is no CSR matrix but {matrix.format}")
         if matrix.shape != (part.rows, self.n) or matrix.nnz != part.nnz or matrix.dtype != self.dtype:
             _refuse(path, f"it is {matrix.shape[0]} × {matrix.shape[1]} {matrix.dtype}, not what {MANIFEST} says")
         return matrix
@@ -124,25 +130,17 @@ def shards_in(folder: Path) -> ShardFolder:
     """Return the shards that a folder holds, by its manifest; the parts themselves are read by `ShardFolder.matrix`."""
     path = folder / MANIFEST
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         msg = f"{folder} is no folder of shards: it has no {MANIFEST}. Make one by `slq shard MATRIX` or slq.shard."
         raise ValueError(msg) from None
     try:
-        found = json.loads(text)
-        if found["kind"] != KIND or not isinstance(found["format"], int):
-            _refuse(path, "it is no manifest of shards")
-        if found["format"] > FORMAT:
-            msg = f"{path} has format {found['format']}, this slq reads up to {FORMAT}. Install a newer slq to read it."
-            raise ValueError(msg)
-        parts = tuple(Part(**part) for part in found["parts"])
-        shards = ShardFolder(folder, found["n"], found["nnz"], found["dtype"], parts)
-        problem = _problem(shards)
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        _refuse(path, f"it is damaged ({type(error).__name__}: {error})")
-    if problem:
-        _refuse(path, f"it contradicts itself ({problem})")
-    return shards
+        found = _told(folder, json.loads(content.decode("utf-8")))
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        _refuse(path, f"it is damaged ({described(error)})")
+    if isinstance(found, str):
+        _refuse(path, found)
+    return found
 
 
 def digest(stream: Any) -> str:
@@ -150,18 +148,34 @@ def digest(stream: Any) -> str:
     return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def _told(folder: Path, facts: Any) -> ShardFolder | str:
+    """Return the shards that a manifest tells of, or why it cannot be true."""
+    if facts["kind"] != KIND or type(facts["format"]) is not int:
+        return "it is no manifest of shards"
+    if facts["format"] > FORMAT:
+        return (
+            f"it has format {facts['format']!r:.20}, and this slq reads up to {FORMAT}. Install a newer slq to read it"
+        )
+    parts = tuple(Part(**part) for part in facts["parts"])
+    shards = ShardFolder(folder, facts["n"], facts["nnz"], facts["dtype"], parts)
+    problem = _problem(shards)
+    return f"it contradicts itself ({problem})" if problem else shards
+
+
 def _problem(shards: ShardFolder) -> str:
     """Tell what of a manifest cannot be true."""
     row = 0
     for number, part in enumerate(shards.parts):
-        if Path(part.file).name != part.file or part.file.startswith("."):
-            return f"part {number} names a file outside of the folder"
+        if not _NAME.fullmatch(part.file):
+            return f"part {number} names a file outside of the folder, or none"
+        if not all(type(x) is int for x in (part.first, part.rows, part.nnz)):
+            return f"part {number} has numbers that are none"
         if part.first != row or part.rows < 1 or part.nnz < 0:
             return f"part {number} does not begin where the one before ends"
         row += part.rows
     if row != shards.n or sum(part.nnz for part in shards.parts) != shards.nnz:
         return "rows or entries of the parts do not add up"
-    return "" if np.dtype(shards.dtype) in (np.float32, np.float64) else f"dtype {shards.dtype}"
+    return "" if shards.dtype in ("float32", "float64") else f"dtype {shards.dtype!r:.20}"
 
 
 def _refuse(path: Path, why: str) -> NoReturn:

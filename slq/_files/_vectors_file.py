@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 _PIECE = 1 << 24
+# What vectors are numbers of.
+_DTYPES = ("float16", "float32", "float64", "complex64", "complex128")
 
 
 class Vectors(NamedTuple):
@@ -52,6 +54,11 @@ class VectorsFile:
 
     def __init__(self, archive: Path, facts: dict[str, Any] | None = None) -> None:
         self._archive, self.facts = archive, facts
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks of vectors the file that counts has."""
+        return 0 if self.facts is None else sum(count for _, count, _ in self.facts["parts"])
 
     @property
     def path(self) -> Path | None:
@@ -97,10 +104,12 @@ class VectorsFile:
             if file.name.startswith(prefix) and file != kept:
                 file.unlink(missing_ok=True)
 
-    def fault(self) -> str:
-        """Compare the file with its checksum; return in words what is wrong with it."""
+    def fault(self, n: int) -> str:
+        """Compare the file of vectors of length n with its checksum; return in words what is wrong with it."""
         if self.path is None or self.facts is None:
             return ""
+        if not self._adds_up(n):
+            return "not what the archive says it is"
         crc, left = 0, int(self.facts["bytes"])
         try:
             with self.path.open("rb") as stream:
@@ -109,6 +118,16 @@ class VectorsFile:
         except FileNotFoundError:
             return "missing"
         return "damaged" if left or crc != self.facts["crc"] else ""
+
+    def _adds_up(self, n: int) -> bool:
+        """Whether what the archive says of the file's parts is of so many bytes."""
+        size, facts = 0, self.facts or {}
+        for dtype, count, numbers in facts["parts"]:
+            whole = all(type(x) is int and x >= 0 for x in (count, *numbers))
+            if dtype not in _DTYPES or not whole or not numbers or sorted(set(numbers)) != numbers:
+                return False
+            size += np.dtype(dtype).itemsize * count * len(numbers) * n
+        return bool(size == facts["bytes"] and self.blocks <= facts["count"])
 
     def read(self, n: int, wanted: npt.NDArray[np.intp]) -> Iterator[npt.NDArray[Any]]:
         """Give the blocks, of the vectors of these numbers."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -97,10 +97,13 @@ class Checkpoint(Generic[Content]):
             self.close()
             raise
 
-    def known(self, name: str, value: Any, *, free: bool = True) -> Any:
-        """Return a fact as the run began with it, the given value in a new run; refuse another unless it is free."""
+    def known(self, name: str, value: Any, *, free: bool = True, allowed: Container[Any] | None = None) -> Any:
+        """Return a fact as the run began with it, the given value in a new run; refuse another unless it is free.
+
+        One that is not `allowed` is damage.
+        """
         before = self.facts.setdefault(name, value)
-        if type(before) is not type(value) or before != before:
+        if type(before) is not type(value) or before != before or not (allowed is None or before in allowed):
             msg = f"`checkpoint`: {self.path} is damaged: {name} = {before!r:.60}. Restore it or name another file."
             raise ValueError(msg)
         if not free and before != value:
@@ -162,6 +165,11 @@ class Checkpoint(Generic[Content]):
         signal.signal(number, self._previous[number])
 
     @property
+    def blocks(self) -> int:
+        """How many blocks of vectors the file has."""
+        return self._vectors.blocks
+
+    @property
     def advice(self) -> str:
         """What to do where a run has ended by an error, as a sentence to be appended; none where nothing is written."""
         return f" The same call goes on from {self.path}." if self.path.exists() else ""
@@ -204,11 +212,11 @@ class Checkpoint(Generic[Content]):
     def _restored(self, arrays: Arrays, header: Mapping[str, Any]) -> tuple[Arrays, Stored | None]:
         """Return the arrays and what gives the vectors, once they are seen to be whole."""
         self._vectors = VectorsFile(self.path, header["vectors"])
-        self._require(self._vectors)
+        self._require(self._vectors, self._options["n"])
         return arrays, None if self._vectors.facts is None else partial(self._vectors.read, self._options["n"])
 
-    def _require(self, vectors: VectorsFile) -> None:
-        if fault := vectors.fault():
+    def _require(self, vectors: VectorsFile, n: int) -> None:
+        if fault := vectors.fault(n):
             msg = (
                 f"`checkpoint`: {vectors.path} is {fault}, and {self.path.name} cannot be resumed without it. Restore "
                 "it, or remove both to begin again."

@@ -167,7 +167,7 @@ class ShardedCheckpoint(Checkpoint[Content]):
         used = [piece for piece in pieces if piece.source.size or not self._rows]
         counts = {0 if piece.vectors.facts is None else int(piece.vectors.facts["count"]) for piece in used}
         for piece in used:
-            self._require(piece.vectors)
+            self._require(piece.vectors, piece.rows)
         if len(counts) > 1:
             msg = f"its shards have different numbers of past vectors: {counts}"
             raise ValueError(msg)

@@ -1,9 +1,9 @@
 """The long version of what the tests do shortly: `python -m tests.torture` prints one table of all of it.
 
 Jobs are killed, readers are given files that are almost right, killers and properties are tried at length, and runs are
-watched for what they take and leave, two things at a time. `--quick` does a twentieth; `--coverage` also runs the
-tests of the core under coverage.py, which takes longer than all the rest; words name parts: kills, fuzz, killers,
-properties, resources. The exit status is 1 where anything came out wrong.
+watched for what they take and leave, two things at a time. `--quick` does a twentieth; `--coverage` also runs all
+tests that reach the core under coverage.py, which takes longer than all the rest; words name parts: kills, fuzz,
+killers, properties, resources. The exit status is 1 where anything came out wrong.
 """
 
 import argparse

@@ -7,6 +7,7 @@ happens is a finding, and its file is kept. A crash or a hang of the process is 
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,14 +15,14 @@ import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 
 import numpy as np
 
-KINDS = ("result", "history", "checkpoint", "npz", "mtx", "npy")
+KINDS = ("result", "history", "checkpoint", "search", "shards", "npz", "mtx", "npy")
 # Bytes that one process may take beyond what it takes before it reads, and what the readers are told is free.
 LIMIT, FREE = 512 * 2**20, 64 * 2**20
-# Seconds that a file of a few kilobytes may take.
+# Seconds of the processor that a file of a few kilobytes may take.
 SLOW = 5.0
 _LONGEST_MESSAGE = 1500
 # What the contents of a file are told of as, where they came through: arguments of a run.
@@ -48,7 +49,9 @@ class Fuzzed:
 def use(kind, path):
     """Read a file and ask what it says."""
     import slq
+    from slq._files._shard_folder import shards_in
     from slq._files._sources import operator_from
+    from tests.torture import folders
     from tests.torture.seeds import MATRIX, OPTIONS
 
     if kind == "result":
@@ -58,6 +61,12 @@ def use(kind, path):
         return repr(slq.History.load(path))
     if kind == "checkpoint":
         return repr(slq.spectrum(MATRIX, checkpoint=path, **OPTIONS))
+    if kind == "search":
+        return repr(slq.eigsh(folders.MATRIX, checkpoint=path / folders.SEARCH, **folders.OPTIONS))
+    if kind == "shards":
+        matrix = (found := shards_in(path)).matrix()
+        matrix @ np.ones(matrix.shape[1], matrix.dtype)
+        return repr(found)
     operator = operator_from(str(path))
     if operator.shape[0] <= 10**6:
         operator.product(np.ones((operator.shape[0], 1), operator.dtype))
@@ -68,7 +77,7 @@ def judged(kind, path):
     """Return "read", "refused", or what is wrong with how a file was taken."""
     from slq import RunError
 
-    began = perf_counter()
+    began = process_time()
     try:
         text = use(kind, path)
         verdict = "read"
@@ -76,6 +85,8 @@ def judged(kind, path):
         text, verdict = str(error), "refused"
         if path.name not in text and not text.startswith(_ABOUT) and not isinstance(error, RunError):
             return f"the message does not name the file: {type(error).__name__}: {text[:200]}"
+        if isinstance(error, RunError) and "was ended by" in text:
+            return f"a run that could not be: {text[:200]}"
         if "MemoryError" in text or "bad_alloc" in text:
             return f"memory ran out: {text[:200]}"
         if len(text) > _LONGEST_MESSAGE:
@@ -84,19 +95,39 @@ def judged(kind, path):
         return f"{type(error).__name__}: {str(error)[:200]}"
     if not all(c.isprintable() or c == "\n" for c in text):
         return f"unprintable: {text[:200]!r}"
-    if perf_counter() - began > SLOW:
-        return f"{perf_counter() - began:.1f} s"
+    if process_time() - began > SLOW:
+        return f"{process_time() - began:.1f} s"
     return verdict
+
+
+def put(kind, data, folder, name):
+    """Write an input, a file or a folder of several, and return its path."""
+    path = folder / f"{name}{suffix(kind, data)}"
+    if isinstance(data, bytes):
+        path.write_bytes(data)
+        return path
+    path.mkdir()
+    for file, content in data.items():
+        (path / file).write_bytes(content)
+    return path
+
+
+def removed(path):
+    """Remove an input."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def suffix(kind, data):
     """Return how the name of such a file ends."""
+    if isinstance(data, dict):
+        return ""
     return f".{kind}" if kind in ("npy", "mtx") and data[:2] != b"\x1f\x8b" else ".mtx.gz" if kind == "mtx" else ".npz"
 
 
 def loop(kind, count, seed, folder):
     """Read so many inputs; return the counts and the findings."""
     from slq._files import _archive
+    from tests.torture import folders
     from tests.torture.mutations import mutate
     from tests.torture.seeds import seeds
 
@@ -105,19 +136,20 @@ def loop(kind, count, seed, folder):
     _archive.free_memory = lambda *_: FREE
     corpus = seeds(kind)
     for data in corpus:
-        (path := folder / f"seed{suffix(kind, data)}").write_bytes(data)
+        path = put(kind, data, folder, "seed")
         if kind != "mtx":
-            assert judged(kind, path) == "read", judged(kind, path)
-        path.unlink()
+            assert (verdict := judged(kind, path)) == "read", verdict
+        removed(path)
     limited()
     generator, counts, findings = np.random.default_rng([seed, KINDS.index(kind)]), Counter(), []
     for number in range(count):
-        data = mutate(generator, corpus[int(generator.integers(len(corpus)))])
-        path = folder / f"input{suffix(kind, data)}"
-        path.write_bytes(data)
+        seed_of_it = corpus[int(generator.integers(len(corpus)))]
+        data = (mutate if isinstance(seed_of_it, bytes) else folders.changed)(generator, seed_of_it)
+        path = put(kind, data, folder, "input")
         verdict = judged(kind, path)
         if verdict in ("read", "refused"):
             counts[verdict] += 1
+            removed(path)
             continue
         findings.append(verdict)
         path.replace(folder / f"finding-{kind}-{seed}-{number}{suffix(kind, data)}")
@@ -157,7 +189,7 @@ def fuzz(kind, count, seed=0, keep=None, seconds=3600.0):
         if found.findings and keep is not None:
             keep.mkdir(exist_ok=True, parents=True)
             for path in [*Path(folder).glob("finding*"), *[last] * bool(ending and last)]:
-                (keep / path.name).write_bytes(path.read_bytes())
+                (shutil.copytree if path.is_dir() else shutil.copyfile)(path, keep / path.name)
     return found
 
 

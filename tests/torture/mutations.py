@@ -287,11 +287,15 @@ def changed_facts(generator, member):
         facts = json.loads(str(np.load(io.BytesIO(member), allow_pickle=False)))
     except Exception:  # it was changed before
         return member
+    return npy(np.array(changed_json(generator, facts)))
+
+
+def changed_json(generator, facts):
+    """Return the JSON of facts with some exchanged for what does not belong there, or with damage."""
     if generator.random() < 0.05:
-        text = pick(
+        return pick(
             generator, ["", "[" * 100_000, "{", "null", "1", '"a"', "[1, 2", "NaN", "1" * 6000, json.dumps(facts)[:-1]]
         )
-        return npy(np.array(text))
     for _ in range(int(generator.integers(1, 3))):
         where = facts
         while generator.random() < 0.8:  # walk down
@@ -305,7 +309,7 @@ def changed_facts(generator, member):
             del where[pick(generator, keys)]
         elif isinstance(where, dict):
             where[pick(generator, WORDS)] = deepcopy(pick(generator, JSON_VALUES))
-    return npy(np.array(json.dumps(facts)))
+    return json.dumps(facts)
 
 
 def _keys(where):

@@ -12,6 +12,7 @@ import scipy.sparse
 
 import slq
 from slq._files import _store
+from tests.torture import folders
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 # The run that checkpoints are of.
@@ -28,11 +29,13 @@ TEXTS = [
 
 @cache
 def seeds(kind):
-    """Return the files of one kind, as bytes."""
+    """Return the files of one kind, as bytes; those that lie in several, as mappings of names to bytes."""
     return {
         "result": results,
         "history": histories,
         "checkpoint": checkpoints,
+        "search": folders.searches,
+        "shards": folders.shards,
         "npz": sparse,
         "mtx": texts,
         "npy": dense,

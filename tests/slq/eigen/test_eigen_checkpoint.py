@@ -1,6 +1,8 @@
 """A search for eigenpairs that is ended at any product and resumed gives the same bits, or is refused with reasons."""
 
+import json
 import os
+import zlib
 
 import numpy as np
 import pytest
@@ -139,3 +141,64 @@ def test_a_product_that_fails_while_residuals_are_measured_loses_nothing(tmp_pat
     assert len(caught.value.partial) == 3
     assert same(whole, resume(tmp_path / "run", resumed := Counted(OUTLIERS)))
     assert resumed.calls == 2
+
+
+def changed(path, change):
+    """Let a function change what the header of a checkpoint says."""
+    with np.load(path) as file:
+        arrays = dict(file)
+    header = json.loads(str(arrays["header"]))
+    change(header["facts"], arrays)
+    np.savez(path, **arrays | {"header": np.array(json.dumps(header))})
+
+
+def content(name, value, within=None):
+    """Return what puts a value into the facts of a search, or of its space."""
+    return lambda facts, _: (facts["content"][within] if within else facts["content"]).update({name: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (content("stage", "odd"), "stage: 'odd'"),
+        (content("stage", "end"), "stage: end with 0 sets"),
+        (content("sets", 10**12), "values0"),
+        (content("scale", 0.0), r"scale: 0\.0"),
+        (content("rest", [0.0, "x"]), "rest: "),
+        (content("warnings", [1]), "warnings: "),
+        (content("norm", float("nan")), "norm: nan"),
+        (content("verified", 1), "verified: 1"),
+        (content("locked", 10**12, "space"), "a basis of"),
+        (content("size", 10**12, "space"), r"projected: .*shape \(12, 12\)"),
+        (content("ahead", 10**12, "space"), "steps ahead"),
+        (content("used", 11, "space"), "tail: "),
+        (content("block", 10**12, "space"), "a basis of"),
+        (lambda facts, _: facts["facts"].update(size=10**12), "is damaged: size = 1000000000000"),
+        (lambda facts, _: facts["vectors"]["parts"][0].__setitem__(1, 10**12), "not what the archive says it is"),
+        (lambda facts, _: facts["vectors"]["parts"][0].__setitem__(0, "object"), "not what the archive says it is"),
+        (lambda _, arrays: arrays.update(weights=np.array([np.nan])), "weights: "),
+        (lambda _, arrays: arrays.update(roots=np.array(["x"])), "roots: "),
+    ],
+)
+def test_what_cannot_be_a_search_is_refused_before_anything_is_computed_with_it(change, reason, interrupted):
+    changed(interrupted, change)
+    with pytest.raises(ValueError, match=reason) as told:
+        resume(interrupted, operator := Counted(OUTLIERS))
+    assert "run.npz" in str(told.value)
+    assert operator.calls <= 1  # by which the operator is known again
+
+
+def test_vectors_that_are_not_finite_are_refused(interrupted):
+    (basis,) = interrupted.parent.glob("*.basis-*")
+    rows = np.fromfile(basis)
+    rows[7] = np.nan
+    rows.tofile(basis)
+    changed(interrupted, lambda facts, _: facts["vectors"].update(crc=zlib.crc32(rows.tobytes())))
+    with pytest.raises(ValueError, match="vectors that are not finite"):
+        resume(interrupted)
+
+
+def test_a_space_with_other_vectors_than_the_file_is_refused(interrupted):
+    changed(interrupted, lambda facts, _: facts["content"]["space"].update(locked=1))
+    with pytest.raises(ValueError, match=r"\d+ vectors where \d+ belong"):
+        resume(interrupted)
