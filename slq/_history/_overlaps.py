@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 from slq import _arrays
 from slq._arrays import Array
 from slq._estimates import ErrorParts, Estimate
-from slq._lanczos import _probes
+from slq._lanczos import _probes, _rows
 from slq._lanczos._probes import Seed
 from slq._lanczos._stage import lanczos
 from slq._operators._operators import as_symmetric
@@ -29,7 +29,7 @@ _ORTHONORMAL = 30.0
 def gradient_concentration(gradient: Array, vectors: Array, /) -> float:
     r"""Return the share of a gradient that lies in the span of some eigenvectors.
 
-    .. math:: \|P g\|^2 / \|g\|^2, \qquad P = V V^T .
+    .. math:: \|P g\|^2 / \|g\|^2, \qquad P = V V^* .
 
     A random direction has k / n on average. Costs no product.
 
@@ -67,9 +67,11 @@ def gradient_concentration(gradient: Array, vectors: Array, /) -> float:
         msg = f"`gradient` must have shape ({vectors.shape[0]},), the length of `vectors`, got {tuple(gradient.shape)}."
         raise ValueError(msg)
     g = _arrays.to_host(gradient)
-    along = _arrays.to_host(vectors.T @ gradient)
-    total = float(g @ g)
-    return min(float(along @ along) / total, 1.0) if 0 < total < np.inf else float("nan")
+    size = float(np.abs(g).max(initial=0.0))
+    if not 0 < size < np.inf:
+        return float("nan")
+    along = _arrays.to_host(_adjoint(vectors) @ (gradient / size))  # squares of an extreme one leave the range
+    return min(float(np.vdot(along, along).real / np.vdot(g / size, g / size).real), 1.0)
 
 
 def gradient_energy(A: Any, gradient: Array, /, steps: int = 40) -> Rule:
@@ -116,7 +118,7 @@ def subspace_overlap(first: Array, second: Array, /) -> float:
     r"""Return how much two subspaces have in common.
 
     .. math:: \frac{\operatorname{tr}(P_V P_W)}{\sqrt{\operatorname{tr} P_V \, \operatorname{tr} P_W}}
-              = \frac{\|V^T W\|_F^2}{\sqrt{k_V k_W}},
+              = \frac{\|V^* W\|_F^2}{\sqrt{k_V k_W}},
 
     1 for the same subspace, 0 for orthogonal ones, about k / n for random ones. Costs no product.
 
@@ -151,8 +153,11 @@ def subspace_overlap(first: Array, second: Array, /) -> float:
     if first.shape[0] != second.shape[0]:
         msg = f"`first` and `second` must have as many rows, got {first.shape[0]} and {second.shape[0]}."
         raise ValueError(msg)
-    inner = _arrays.to_host(first.T @ second)
-    return min(float(np.sum(inner**2) / np.sqrt(first.shape[1] * second.shape[1])), 1.0)
+    if 0 in (first.shape[1], second.shape[1]):
+        msg = f"`first` and `second` must have a column at least, got {first.shape[1]} and {second.shape[1]}."
+        raise ValueError(msg)
+    inner = _arrays.to_host(_adjoint(first) @ second)
+    return min(float(np.sum(np.abs(inner) ** 2) / np.sqrt(first.shape[1] * second.shape[1])), 1.0)
 
 
 def alignment(A: Any, B: Any, /, *, probes: int = 16, rng: Seed = None, confidence: float = 0.95) -> Estimate:
@@ -233,13 +238,18 @@ def _cosine(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(sums[0] / np.sqrt(sums[1] * sums[2]))
 
 
+def _adjoint(vectors: Array) -> Array:
+    """Return the conjugate transpose."""
+    return _rows.conjugate(vectors, _arrays.namespace_of(vectors)).T
+
+
 def _require_orthonormal(vectors: Array, name: str) -> None:
     """Refuse what are no orthonormal columns."""
     if getattr(vectors, "ndim", 0) != 2:
         msg = f"`{name}` must be a block (n, k) of columns, got shape {tuple(getattr(vectors, 'shape', ()))}."
         raise ValueError(msg)
-    gram = _arrays.to_host(vectors.T @ vectors)
+    gram = _arrays.to_host(_adjoint(vectors) @ vectors)
     error = float(np.abs(gram - np.eye(len(gram))).max(initial=0.0))
     if not error <= _ORTHONORMAL * np.sqrt(_arrays.epsilon(vectors.dtype)):
-        msg = f"the columns of `{name}` must be orthonormal; V^T V differs from the identity by {error:.2g}. Take QR."
+        msg = f"the columns of `{name}` must be orthonormal; V^* V differs from the identity by {error:.2g}. Take QR."
         raise ValueError(msg)
