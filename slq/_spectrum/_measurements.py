@@ -30,8 +30,8 @@ def outlier_ratio(eigenvalues: npt.ArrayLike, k: int, /) -> float:
 
     Raises
     ------
-    ValueError
-        If there are fewer than k.
+    TypeError, ValueError
+        If `k` is no integer, or there are fewer.
 
     References
     ----------
@@ -44,10 +44,14 @@ def outlier_ratio(eigenvalues: npt.ArrayLike, k: int, /) -> float:
     4.0
     """
     values = np.sort(np.asarray(eigenvalues, dtype=np.float64).ravel())[::-1]
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
+        msg = f"`k` must be an integer, got {k!r}."
+        raise TypeError(msg)
     if not 1 <= k <= values.size:
         msg = f"`k` must lie between 1 and the {values.size} eigenvalues given, got {k}."
         raise ValueError(msg)
-    return float(values[0] / values[k - 1]) if values[k - 1] > 0 else float("nan")
+    largest, last = float(values[0]), float(values[k - 1])
+    return largest / last if last > 0 else float("nan")
 
 
 def negative_mass(spectrum: Spectrum, /) -> Estimate:

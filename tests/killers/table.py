@@ -16,6 +16,22 @@ SMALL, LARGE = 25, 150
 RIGHT, WARNED, REFUSED = "·", "w", "e"
 # Seeds with which a cell that missed in the long run is judged again: chance does not miss twice.
 SEEDS = 1, 2, 3
+# Functions that take no operator: what they take, and the test that gives them what hurts.
+_VECTORS = "tests/slq/history/test_overlaps.py::"
+_NUMBERS = "tests/slq/spectrum/test_measurements.py::"
+ELSEWHERE = {
+    "gradient_concentration": (
+        "vectors of any size, type and field",
+        f"{_VECTORS}test_the_share_of_a_gradient_does_not_depend_on_its_unit",
+    ),
+    "subspace_overlap": ("vectors", f"{_VECTORS}test_what_is_no_orthonormal_block_is_refused_by_name"),
+    "outlier_ratio": ("numbers", f"{_NUMBERS}test_ratios_of_numbers_at_the_ends_of_what_numbers_can_do"),
+    "sharpness": ("numbers", f"{_NUMBERS}test_sharpness_at_the_ends_of_what_numbers_can_do"),
+    "shard": (
+        "files",
+        "tests/slq/files/test_sharding.py::test_a_file_that_is_no_symmetric_matrix_is_refused_and_leaves_nothing",
+    ),
+}
 SPOKEN = (ValueError, TypeError, slq.RunError)
 
 
@@ -126,6 +142,9 @@ def page():
         if wrong:
             raise WrongCell("\n".join(wrong))
         lines.append(f"| {input_.phrase} | `{found[: len(methods)]}` | `{found[len(methods) :]}` |")
+    places = "; ".join(f"`slq.{name}` ({what}): `{place}`" for name, (what, place) in ELSEWHERE.items())
     lines += ["", f"Methods: {', '.join(f.phrase for f in methods)}.", ""]
-    lines += [f"Functions: {', '.join(f.phrase for f in others)}.", "", PEERS.read_text(encoding="utf-8").rstrip()]
+    lines += [f"Functions: {', '.join(f.phrase for f in others)}.", ""]
+    lines += [f"Functions that take no operator are given what hurts elsewhere. {places}.", ""]
+    lines += [PEERS.read_text(encoding="utf-8").rstrip()]
     return "\n".join(lines) + "\n"

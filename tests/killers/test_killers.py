@@ -7,11 +7,8 @@ import pytest
 import slq
 from tests.killers import functions, inputs, table
 
-# Takes no operator (but a file), or is measured where the run is that it belongs to.
-ELSEWHERE = {
-    "gallery", "plot", "load", "gradient_concentration", "subspace_overlap", "outlier_ratio", "sharpness",
-    "shard",
-}  # fmt: skip
+# Modules, and what `Spectrum.save` has in its column.
+BESIDE = {"gallery", "plot", "load"}
 
 
 @pytest.mark.parametrize("name", [row.name for row in inputs.INPUTS])
@@ -22,8 +19,19 @@ def test_nothing_is_wrong_without_a_word(name):
 
 def test_every_public_function_of_an_operator_has_a_column():
     named = set(re.findall(r"slq\.(\w+)", " ".join(f.phrase for f in functions.FUNCTIONS)))
-    public = {name for name in slq.__all__ if name[0].islower()} - ELSEWHERE - {"spectrum"}
-    assert public - named == set()
+    public = {name for name in slq.__all__ if name[0].islower()} - BESIDE - {"spectrum"}
+    assert public - named - set(table.ELSEWHERE) == set()
+    assert set(table.ELSEWHERE) <= public - named
+
+
+@pytest.mark.parametrize("name", table.ELSEWHERE)
+def test_what_takes_no_operator_is_given_what_hurts_where_the_page_says(name):
+    _, place = table.ELSEWHERE[name]
+    file, _, test = place.partition("::")
+    code = (table.ROOT / file).read_text(encoding="utf-8")
+    assert f"def {test}(" in code
+    assert f"slq.{name}(" in code
+    assert place in table.PAGE.read_text(encoding="utf-8")
 
 
 def test_every_method_of_a_spectrum_has_a_column():

@@ -69,3 +69,37 @@ def test_alignment_covers_the_cosine_nineteen_times_of_twenty():
 def test_mistakes_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_ratios_of_numbers_at_the_ends_of_what_numbers_can_do():
+    assert slq.outlier_ratio([1e300, 1e-300], 2) == np.inf  # beyond the range of float64
+    assert slq.outlier_ratio([1e-300, 4e-300], 2) == pytest.approx(4.0)
+    assert slq.outlier_ratio(np.array([1e30, 2e30], dtype=np.float32), 2) == pytest.approx(2.0)
+    assert slq.outlier_ratio([5e-324, 5e-324], 2) == 1.0
+    assert slq.outlier_ratio([True, True], np.int64(2)) == 1.0
+    for values in ([0.0, 0.0], [-1.0, -2.0], [1.0, -1.0], [np.nan, 1.0], [1.0, np.nan], [np.inf, np.nan]):
+        assert np.isnan(slq.outlier_ratio(values, 2))
+
+
+@pytest.mark.parametrize("k", [1.0, True, None, "1"])
+def test_a_rank_that_is_no_integer_is_refused(k):
+    with pytest.raises(TypeError, match="`k` must be an integer, got"):
+        slq.outlier_ratio([1.0, 2.0], k)
+
+
+@pytest.mark.parametrize("k", [0, -1, 3])
+def test_a_rank_beyond_the_values_is_refused(k):
+    with pytest.raises(ValueError, match="`k` must lie between 1 and the 2 eigenvalues given"):
+        slq.outlier_ratio([1.0, 2.0], k)
+
+
+def test_sharpness_at_the_ends_of_what_numbers_can_do():
+    assert slq.sharpness(1e300, 1e-300) == pytest.approx(0.5)
+    assert slq.sharpness(1e-300, 1e300) == pytest.approx(0.5)
+    assert slq.sharpness(0.0, 1e-300) == 0.0
+    assert slq.sharpness(-2.0, 0.1) == pytest.approx(-0.1)
+    assert np.isnan(slq.sharpness(np.nan, 0.1))
+    assert slq.sharpness(np.inf, 0.1) == np.inf
+    for rate in (0.0, -0.1, np.nan, -np.inf):
+        with pytest.raises(ValueError, match="`learning_rate` must be positive, got"):
+            slq.sharpness(1.0, rate)
