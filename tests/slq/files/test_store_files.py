@@ -5,12 +5,15 @@ import io
 import json
 import os
 import pickle
+import sys
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import slq
+from slq._files import _store
 
 HUGE = 2**128 - 1
 
@@ -221,3 +224,27 @@ def test_a_file_is_replaced_whole_and_keeps_the_usual_permissions(run, tmp_path)
     other = slq.spectrum(slq.gallery.semicircle(100)[0], probes=1, steps=3, rng=0)
     other.save(path)
     assert slq.load(path) == other != run
+
+
+def test_where_windows_locks_files_it_is_asked_not_to_wait(run, tmp_path, monkeypatch):
+    asked = []
+    stand_in = SimpleNamespace(LK_NBLCK=2, locking=lambda *call: asked.append(call[1:]))
+    monkeypatch.setitem(sys.modules, "msvcrt", stand_in)
+    with (tmp_path / "x").open("wb") as file:
+        monkeypatch.setattr(os, "name", "nt")
+        _store._lock(file.fileno())
+        monkeypatch.undo()
+    assert asked == [(2, 1)]
+
+
+def test_where_folders_cannot_be_flushed_it_is_not_tried(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: pytest.fail("flushed"))
+    monkeypatch.setattr(os, "name", "nt")
+    _store.flush(tmp_path)
+    monkeypatch.undo()
+
+
+def test_a_header_that_is_no_json_is_told(run, tmp_path):
+    np.savez(tmp_path / "odd.npz", header=np.array("{"), alpha=np.ones(1))
+    with pytest.raises(ValueError, match=r"odd\.npz is damaged: its header is no JSON"):
+        slq.load(tmp_path / "odd.npz")
