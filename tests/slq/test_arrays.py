@@ -1,5 +1,9 @@
 """The small functions that hide the differences between array libraries."""
 
+import os
+import sys
+from types import SimpleNamespace
+
 import array_api_compat
 import numpy as np
 import pytest
@@ -149,3 +153,67 @@ class TestCopies:
 
     def test_free_memory_is_a_plausible_number_of_bytes(self, backend):
         assert 2.0**20 < _arrays.free_memory(backend.xp, backend.device) < 2.0**50
+
+
+class TestDevices:
+    """What is asked of a device, told by stand-ins that answer as its library does."""
+
+    def test_free_memory_is_what_torch_says_of_a_gpu(self):
+        asked = []
+        cuda = SimpleNamespace(mem_get_info=lambda device: asked.append(device) or (7, 9))
+        assert _arrays.free_memory(SimpleNamespace(cuda=cuda), "cuda:1") == 7.0
+        assert asked == ["cuda:1"]
+
+    def test_free_memory_is_what_cupy_says(self):
+        runtime = SimpleNamespace(memGetInfo=lambda: (5, 9))
+        assert _arrays.free_memory(SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)), "<CUDA Device 0>") == 5.0
+
+    def test_free_memory_is_what_jax_says_of_an_accelerator(self):
+        device = SimpleNamespace(memory_stats=lambda: {"bytes_limit": 9, "bytes_in_use": 6})
+        assert _arrays.free_memory(np, device) == 3.0
+        assert _arrays.free_memory(np, SimpleNamespace(memory_stats=lambda: None)) > 2.0**20
+
+    def test_free_memory_is_4_gib_where_the_system_cannot_be_asked(self, monkeypatch):
+        monkeypatch.delattr(os, "sysconf")
+        assert _arrays.free_memory(np, "cpu") == 2.0**32
+
+    def test_arrays_that_refuse_implicit_copies_are_asked_for_one(self):
+        class Remote:
+            dtype, __cuda_array_interface__ = np.dtype(np.float32), {}
+
+            def get(self):
+                return np.array([1.0, 2.0], dtype=np.float32)
+
+        assert_array_equal(_arrays.to_host(Remote()), [1.0, 2.0])
+
+    def test_a_result_is_waited_for_where_its_library_can(self):
+        done = object()
+        assert _arrays.waited(SimpleNamespace(block_until_ready=lambda: done)) is done
+        assert _arrays.waited(x := np.ones(2)) is x
+
+    @pytest.mark.parametrize("library", ["torch", "cupy"])
+    def test_a_result_on_a_gpu_is_waited_for_on_its_stream(self, library, monkeypatch):
+        waits = []
+        stream = SimpleNamespace(synchronize=lambda: waits.append("done"))
+        asked = {"torch": {"current_stream": lambda device: stream}, "cupy": {"get_current_stream": lambda: stream}}
+        monkeypatch.setitem(sys.modules, "somewhere", SimpleNamespace(cuda=SimpleNamespace(**asked[library])))
+        kind = type("Remote", (), {"__cuda_array_interface__": {}, "__module__": "somewhere", "device": 0})
+        assert _arrays.waited(x := kind()) is x
+        assert waits == ["done"]
+
+    @pytest.mark.parametrize(
+        ("error", "ran_out"),
+        [
+            (MemoryError(), True),
+            (type("OutOfMemoryError", (Exception,), {})(), True),
+            (RuntimeError("RESOURCE_EXHAUSTED: Out of memory"), True),
+            (RuntimeError("shapes do not match"), False),
+            (ValueError("out of memory"), False),
+            (None, False),
+        ],
+    )
+    def test_memory_that_ran_out_is_told_from_other_errors_and_seen_behind_them(self, error, ran_out):
+        outer = RuntimeError("a run was ended")
+        outer.__cause__ = error
+        assert _arrays.out_of_memory(error) is ran_out
+        assert _arrays.out_of_memory(outer) is ran_out
