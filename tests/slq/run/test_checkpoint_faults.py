@@ -183,3 +183,14 @@ def test_other_threads_leave_signals_alone(run, same, tmp_path):
     thread.start()
     thread.join()
     assert same(run(OUTLIERS), found[0])
+
+
+def test_a_checkpoint_without_the_vectors_that_it_goes_on_from_is_refused(tmp_path, monkeypatch):
+    spectrum, path = RUNS["spectrum"][0], tmp_path / "run.npz"
+    Stop(6).install(monkeypatch)
+    spectrum(OUTLIERS, checkpoint=path)
+    with np.load(path) as file:
+        parts = {name: x for name, x in file.items() if not name.startswith("state")}
+    np.savez(path, **parts)
+    with pytest.raises(slq.RunError, match="it ends before its run did"):
+        spectrum(OUTLIERS, checkpoint=path)
