@@ -7,6 +7,7 @@ changed, only added to; another stock has another name, NAME.basis-STOCK, and ta
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 _PIECE = 1 << 24
+# Names of stocks: no path, nothing that a terminal obeys.
+_STOCK = re.compile(r"[\w-]{1,80}", flags=re.ASCII)
 # What vectors are numbers of.
 _DTYPES = ("float16", "float32", "float64", "complex64", "complex128")
 
@@ -54,6 +57,9 @@ class VectorsFile:
 
     def __init__(self, archive: Path, facts: dict[str, Any] | None = None) -> None:
         self._archive, self.facts = archive, facts
+        if facts is not None and not _STOCK.fullmatch(facts["stock"]):
+            msg = f"vectors named {facts['stock']!r:.40}"
+            raise ValueError(msg)
 
     @property
     def blocks(self) -> int:

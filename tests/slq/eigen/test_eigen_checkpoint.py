@@ -176,6 +176,8 @@ def content(name, value, within=None):
         (lambda facts, _: facts["facts"].update(size=10**12), "is damaged: size = 1000000000000"),
         (lambda facts, _: facts["vectors"]["parts"][0].__setitem__(1, 10**12), "not what the archive says it is"),
         (lambda facts, _: facts["vectors"]["parts"][0].__setitem__(0, "object"), "not what the archive says it is"),
+        (lambda facts, _: facts["vectors"].update(stock="\x1b[31mred"), r"vectors named '\\x1b\[31mred'"),
+        (lambda facts, _: facts["vectors"].update(stock="../../x"), r"vectors named '\.\./\.\./x'"),
         (lambda _, arrays: arrays.update(weights=np.array([np.nan])), "weights: "),
         (lambda _, arrays: arrays.update(roots=np.array(["x"])), "roots: "),
     ],
