@@ -53,6 +53,8 @@ class Sketch:
 
     def grow(self, count: int) -> None:
         """Add probes: one product for each, and one for each new basis vector."""
+        if count == 0:  # of a few products more, the sketch's share may be none
+            return
         blocks = self._blocks
         omega = blocks.draw(range(self.probes, self.probes + count), self._kind)
         images = blocks.product(omega)

@@ -102,6 +102,15 @@ def test_doubling_gives_what_as_many_products_at_once_give(with_eigenvalues):
         assert twice.value == pytest.approx(ALL[name](A, products=96, rng=0).value, rel=1e-9)
 
 
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("most", [25, 26, 49, 50, 51])
+def test_a_limit_just_above_what_was_doubled_to_is_used_up(name, most, counted, with_eigenvalues):
+    operator = counted(with_eigenvalues(decaying(200, 0.9)))
+    found = ALL[name](operator, rtol=1e-12, max_products=most, rng=0)
+    assert most - 2 < sum(operator.columns) <= most + 1  # one tests; a sketch takes two or none
+    assert found.value == pytest.approx(ALL[name](operator.matrix, products=most, rng=0).value, rel=1e-9)
+
+
 def test_doubling_ends_where_it_may_go_no_further(counted, with_eigenvalues):
     operator = counted(with_eigenvalues(np.linspace(-1, 1, 400)))
     found = slq.xtrace(operator, rtol=1e-9, max_products=50, rng=0)
