@@ -12,7 +12,7 @@ import numpy as np
 from jax.experimental.sparse import BCOO, BCSR
 
 from slq._kernels._entries import dense_traces, usable
-from slq._operators._algebra import Linear
+from slq._operators._linear import Linear
 from slq_jax._krylov import recurrence
 from slq_jax._parameters import x64_enabled
 from slq_jax._placement import Placement, automatic, placement_of

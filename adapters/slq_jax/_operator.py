@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from slq._arrays import epsilon, free_memory
-from slq._operators._algebra import Linear
+from slq._operators._linear import Linear
 from slq_jax._columns import mapped
 from slq_jax._krylov import recurrence
 from slq_jax._parameters import X64, Parameters, x64_enabled

@@ -15,45 +15,12 @@ from typing import Any, Literal
 from slq import _arrays
 from slq._arrays import Array
 from slq._kernels._entries import Traces, shifted_traces
+from slq._operators._linear import Linear
 from slq._operators._operators import Operator, as_operator, noise_of, require_one_home
 from slq._shards import Reduce
 
 # Sums of a few terms that do not cancel are this many times smaller than their parts together, or less.
 _FEW = 8.0
-
-
-class Linear:
-    """Gives an operator the arithmetic of `Combination`: sums, differences, multiples, numbers on the diagonal."""
-
-    __slots__ = ()
-
-    def __add__(self, other: Any) -> Combination:
-        """Add another operator of this shape, or a number times the identity."""
-        return plus(self, other)
-
-    __radd__ = __add__
-
-    def __sub__(self, other: Any) -> Combination:
-        """Subtract another operator of this shape, or a number times the identity."""
-        return plus(self, other, -1.0)
-
-    def __rsub__(self, other: Any) -> Combination:
-        """Subtract from another operator, or from a number times the identity."""
-        return plus(times(self, -1.0), other)
-
-    def __neg__(self) -> Combination:
-        """Change the sign."""
-        return times(self, -1.0)
-
-    def __mul__(self, factor: Any) -> Combination:
-        """Multiply by a number."""
-        return times(self, factor)
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, divisor: Any) -> Combination:
-        """Divide by a number."""
-        return over(self, divisor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +105,18 @@ class Combination(Linear):
 
     @property
     def krylov(self) -> Any:
-        """What makes the recurrence of a run, where the first term brings its own."""
-        return self._first.krylov
+        """What makes the recurrence of a run, where the first term brings its own and leaves products to the core."""
+        return self._first.krylov if self.deflates else None
+
+    @property
+    def deflates(self) -> bool:
+        """Whether a run may project known eigenvectors out, as all terms say."""
+        return all(operator.deflates for _, operator in self.terms)
+
+    @property
+    def copies(self) -> int:
+        """How often every eigenvalue occurs that counts once, which is the same of all terms."""
+        return self._first.copies
 
     def matmat(self, X: Array, /) -> Array:
         """Return the combination times X, one product with each term."""
@@ -276,6 +253,9 @@ def _number(value: Any, name: str) -> float:
 def _require_alike(first: Combination, second: Combination) -> None:
     if first.shape != second.shape:
         msg = f"operators must have one shape to be added, got {first.shape} and {second.shape}."
+        raise ValueError(msg)
+    if first.copies != second.copies:
+        msg = "a real form and a real matrix of its size cannot be added: pass the real form of both."
         raise ValueError(msg)
     if first.rows != second.rows:
         msg = f"operators must have the same rows here to be added, got {first.rows} and {second.rows}."

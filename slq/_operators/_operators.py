@@ -24,6 +24,7 @@ from slq._kernels._entries import Traces, dense_traces
 from slq._kernels._kernels import Product
 from slq._kernels._kernels_numpy import Rows
 from slq._kernels._triangles import require_two_triangles
+from slq._operators._linear import Linear
 from slq._operators._timeout import limited
 from slq._shards import Reduce, Shards, own
 
@@ -72,8 +73,11 @@ def unknown_traces() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Operator:
+class Operator(Linear):
     """A `SymmetricOperator` with every optional attribute filled in. Made by `as_operator`.
+
+    Operators of one shape, array library, dtype and device can be added and subtracted, multiplied and divided by
+    numbers; a number that is added stands for that number times the identity.
 
     Attributes
     ----------
@@ -384,6 +388,8 @@ def _from_object(obj: Any, like: Array | None) -> Operator:
         getattr(obj, "krylov", None),
         product.source.traces if isinstance(product, Product) else partial(getattr, obj, "traces", None),
         obj,
+        bool(getattr(obj, "deflates", True)),
+        int(getattr(obj, "copies", 1)),
         **_shards_of(obj, n),
     )
 

@@ -11,7 +11,7 @@ import array_api_compat.torch as torch_namespace
 import torch
 from torch import Tensor
 
-from slq._operators._algebra import Linear
+from slq._operators._linear import Linear
 from slq_torch._curvature._interop import to_scipy
 from slq_torch._engine._live import Live
 from slq_torch._engine._report import Engine

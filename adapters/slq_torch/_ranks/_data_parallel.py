@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from slq._arrays import out_of_memory
 from slq._errors import RunError
-from slq._operators._algebra import Linear
+from slq._operators._linear import Linear
 from slq_torch._curvature._operator import CurvatureOperator, check_rows
 from slq_torch._ranks._ranks import Ranks, agreed, content
 

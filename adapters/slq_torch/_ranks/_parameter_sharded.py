@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from slq._errors import RunError
-from slq._operators._algebra import Linear
+from slq._operators._linear import Linear
 from slq_torch._curvature._operator import check_rows
 from slq_torch._model._parameters import Parameters
 from slq_torch._model._passes import Call, Passes

@@ -1,77 +1,110 @@
-"""Sums and multiples of operators: what they multiply by, what is known of their traces, and what is refused."""
+"""Sums and multiples of operators: the same as of their matrices, in every library; what cannot be added is told."""
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
 import slq
-from slq._operators._algebra import over, plus, times
-from slq._shards import Shards
-
-A = np.array([[2.0, 1.0, 0.0], [1.0, -3.0, 0.5], [0.0, 0.5, 1.0]])
-B = np.diag([1.0, 4.0, 9.0])
-X = np.random.default_rng(0).standard_normal((3, 2))
 
 
-class Cut:
-    """Some rows of the identity; others are elsewhere."""
-
-    shape, dtype = (4, 4), np.dtype(np.float64)
-
-    def __init__(self, *rows):
-        self.rows, self.reduce = rows, lambda x: x
-
-    def matmat(self, block):
-        return block
+def symmetric_pair(n=30):
+    rng = np.random.default_rng(0)
+    A, B = (M + M.T for M in rng.standard_normal((2, n, n)))
+    return A, B
 
 
-def test_sums_and_multiples_multiply_as_those_of_matrices():
-    made = plus(over(times(A, 3.0), 2.0), times(B, -1.0))
-    np.testing.assert_allclose(made.matmat(X), (1.5 * A - B) @ X)
-    np.testing.assert_allclose(plus(plus(A, 2.0), B, -2.0).matmat(X), (A + 2 * np.eye(3) - 2 * B) @ X)
+FORMS = {
+    "sum": lambda A, B: A + B,
+    "difference": lambda A, B: A - B,
+    "shift": lambda A, B: A + 2.5,
+    "shift from the left": lambda A, B: 2.5 - A,
+    "multiple": lambda A, B: np.float64(3.0) * A,
+    "quotient": lambda A, B: A / 4.0,
+    "negative": lambda A, B: -A,
+    "all": lambda A, B: 2.0 * (A - B / 3.0) + 1.0,
+}
 
 
-@pytest.mark.parametrize("form", [np.asarray, sp.csr_array], ids=["dense", "sparse"])
-def test_traces_follow_for_one_matrix_with_a_factor_and_a_shift(form):
-    dense = -2.0 * A + 0.25 * np.eye(3)
-    assert plus(times(form(A), -2.0), 0.25).traces == pytest.approx((np.trace(dense), np.trace(dense @ dense)))
+@pytest.mark.parametrize("form", FORMS)
+def test_arithmetic_is_that_of_the_matrices(form):
+    A, B = symmetric_pair()
+    made = FORMS[form](slq.as_operator(A), slq.as_operator(B))
+    identity = np.eye(len(A))
+    shifts = {"shift": A + 2.5 * identity, "shift from the left": 2.5 * identity - A}
+    expected = 2.0 * (A - B / 3.0) + identity if form == "all" else shifts.get(form, FORMS[form](A, B))
+    np.testing.assert_allclose(slq.as_operator(made).matmat(identity), expected, atol=1e-12)
+    exact = np.linalg.eigvalsh(expected)
+    np.testing.assert_allclose(slq.eigsh(made, 3, which="LA", rng=0).values, exact[-3:], rtol=1e-10)
 
 
-def test_traces_of_sums_and_of_callables_are_not_known():
-    assert plus(A, B).traces is None
-    assert times(slq.as_operator(lambda v: A @ v, n=3), 2.0).traces is None
+@pytest.mark.parametrize("wrap", [np.asarray, sp.csr_array], ids=["dense", "sparse"])
+def test_a_matrix_on_either_side_is_taken_as_an_operator(wrap):
+    A, B = symmetric_pair()
+    for made, expected in (
+        (slq.as_operator(A) - wrap(B), A - B),
+        (wrap(B) - slq.as_operator(A), B - A),
+        (wrap(B) + slq.as_operator(A), A + B),
+    ):
+        np.testing.assert_allclose(slq.as_operator(made).matmat(np.eye(30)), expected, atol=1e-12)
 
 
-def test_traces_add_up_entries_that_are_given_twice():
-    twice = sp.csr_array((np.array([1.0, 2.0, 5.0]), np.array([0, 0, 1]), np.array([0, 2, 3])), shape=(2, 2))
-    assert slq.as_operator(twice).traces() == pytest.approx((8.0, 9.0 + 25.0))
+def test_every_array_library(backend):
+    A, B = symmetric_pair()
+    made = slq.as_operator(backend.asarray(A)) + 0.5 * slq.as_operator(backend.asarray(B)) - 1.0
+    exact = np.sum(np.diag(A + 0.5 * B) - 1.0)
+    assert slq.xtrace(made, products=60, rng=0).value == pytest.approx(exact, rel=1e-4)
 
 
-def test_traces_whose_squares_leave_the_range_are_not_known():
-    assert slq.as_operator(1e200 * A).traces() is None
-    assert slq.as_operator(1e-200 * A).traces() is None
+def test_sums_of_composed_operators_have_their_eigenvalues():
+    a, b = np.array([1.0, 2.0, 4.0]), np.array([3.0, 5.0])
+    made = slq.kron(np.diag(a), np.diag(b)) + slq.kronsum(np.diag(a), np.diag(b))
+    exact = np.sort((np.multiply.outer(a, b) + np.add.outer(a, b)).ravel())
+    np.testing.assert_allclose(slq.eigsh(made, 6, rng=0).values, exact)
+
+
+def test_known_eigenvectors_are_taken_out_of_a_matrix():
+    A, law = slq.gallery.spiked(300)
+    pairs = slq.eigsh(A, 4, which="LA", rng=0)
+    V, values = pairs.vectors, pairs.values[:, None]
+    known = slq.as_operator(lambda X: V @ (values * (V.T @ X)), n=300, like=V, block=True)
+    rest = slq.spectrum(slq.as_operator(A) - known, probes=4, steps=40, rng=0)
+    exact = np.sort(np.repeat(law.values, law.multiplicities))[:-4]
+    assert exact[-1] <= rest.edges[1] < pairs.values.min()
+    assert rest.frobenius_norm().low <= np.linalg.norm(exact) <= rest.frobenius_norm().high
+
+
+def test_a_shifted_pencil_is_that_of_a_plus_shift_b():
+    rng = np.random.default_rng(1)
+    A, b = symmetric_pair()[0], rng.uniform(1.0, 2.0, 30)
+    C = slq.pencil(A, np.diag(b), solve_B=lambda X: X / b[:, None])
+    exact = np.linalg.eigvalsh(A / np.sqrt(np.multiply.outer(b, b)))
+    s = slq.spectrum(C + 100.0, probes=2, steps=12, rng=0)
+    assert s.edges[0] <= exact[0] + 100 <= exact[-1] + 100 <= s.edges[1]
+    assert s.edges[0] > 50
+
+
+def test_a_real_form_keeps_counting_eigenvalues_once():
+    rng = np.random.default_rng(2)
+    H = rng.standard_normal((20, 20)) + 1j * rng.standard_normal((20, 20))
+    H = (H + H.conj().T) / 2
+    for made in (slq.as_operator(H) + 1.0, slq.real_form(H) + 1.0):
+        assert slq.spectrum(made, rng=0, tol=1e-6).trace().value == pytest.approx(np.trace(H).real + 20)
+    with pytest.raises(ValueError, match="pass the real form of both"):
+        slq.real_form(H) + np.eye(40)
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "message"),
+    ("make", "kind", "message"),
     [
-        (lambda: over(A, 0), ValueError, "`divisor` must not be 0"),
-        (lambda: times(A, A), TypeError, "`factor` must be a real number, got ndarray"),
-        (lambda: times(A, True), TypeError, "`factor` must be a real number, got bool"),
-        (lambda: times(A, 1j), TypeError, "`factor` must be a real number, got complex"),
-        (lambda: plus(A, np.inf), ValueError, "`shift` must be finite, got inf"),
-        (lambda: over(A, np.nan), ValueError, "`divisor` must be finite, got nan"),
-        (lambda: plus(A, np.eye(4)), ValueError, r"must have one shape to be added, got \(3, 3\) and \(4, 4\)"),
-        (lambda: plus(Cut(range(2)), Cut(range(2, 4))), ValueError, "must have the same rows here to be added"),
+        (lambda A: A + np.eye(4), ValueError, r"one shape to be added, got \(5, 5\) and \(4, 4\)"),
+        (lambda A: A * np.eye(5), TypeError, "`factor` must be a real number, got ndarray"),
+        (lambda A: A * A, TypeError, "`factor` must be a real number"),
+        (lambda A: A / 0.0, ValueError, "`divisor` must not be 0"),
+        (lambda A: A + np.nan, ValueError, "`shift` must be finite, got nan"),
+        (lambda A: A + 1j, TypeError, "has no shape|complex|`A`"),
     ],
+    ids=range(6),
 )
-def test_what_gives_no_symmetric_operator_is_refused(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
-
-
-def test_operators_with_the_same_rows_here_are_added():
-    both = plus(Cut(range(2)), Cut(range(2)))
-    assert both.rows == (range(2),)
-    np.testing.assert_array_equal(both.matmat(np.ones((2, 1))), [[2.0], [2.0]])
-    assert Shards(4, both.rows).local == 2
+def test_mistakes_are_explained(make, kind, message):
+    with pytest.raises(kind, match=message):
+        make(slq.as_operator(np.eye(5)))
