@@ -22,7 +22,7 @@ from slq._arrays import Floats
 Kernel = Callable[[Floats, Floats], Floats]
 WidthRule = Literal["ghorbani", "papyan", "lin-saad-yang"]
 Reference = Literal["chebyshev", "semicircle", "uniform"]
-Damping = Literal["jackson", "gaussian"]
+Damping = Literal["jackson", "gaussian", "none"]
 
 # Variance as a share of the range (Ghorbani et al. 2019, the code published with it).
 _GHORBANI = 1e-5
@@ -66,18 +66,20 @@ def polynomial(
     """Return the kernel of a polynomial expansion on [low, high], zero outside.
 
     With Jackson's damping sum g_j p_j(x) p_j(node) w(x), with the reference measure w and its orthonormal polynomials
-    p_j; with "gaussian" the expansion of Gaussians of a width, undamped: with the uniform measure the
-    delta-Gauss-Legendre method.
+    p_j; with "none" all g_j are 1, for Chebyshev's the cosine series of the density in the angle arccos x; with
+    "gaussian" the expansion of Gaussians of a width, with the uniform measure the delta-Gauss-Legendre method.
     """
     half, centre = (high - low) / 2, (high + low) / 2
 
     def table(t: Floats) -> Floats:
         return np.array(list(_orthonormal(t, degree, reference)))
 
-    def jackson(x: Floats, nodes: Floats) -> Floats:
+    factors = jackson_factors(degree) if damping == "jackson" else np.ones(degree + 1)
+
+    def series(x: Floats, nodes: Floats) -> Floats:
         t, s = (x - centre) / half, np.clip((nodes - centre) / half, -1, 1)
         inside, rows = np.abs(t) < 1, np.zeros((x.size, nodes.size))
-        left = table(t[inside]) * jackson_factors(degree)[:, None] * _weight(t[inside], reference)
+        left = table(t[inside]) * factors[:, None] * _weight(t[inside], reference)
         rows[inside] = left.T @ table(s) / half
         return rows
 
@@ -87,7 +89,7 @@ def polynomial(
         bumps = gaussian((width or 0.0) / half)(t, points) * weights
         return np.asarray((bumps @ table(points).T) @ table(s) / half)
 
-    return jackson if damping == "jackson" else expanded
+    return expanded if damping == "gaussian" else series
 
 
 def jackson_factors(degree: int) -> Floats:

@@ -76,9 +76,10 @@ def density(
         are smoothed alike. "kpm", "haydock" and "log" have their own.
     reference : {"chebyshev", "semicircle", "uniform"}, default "chebyshev"
         With "kpm", the measure whose orthogonal polynomials are used: 1/sqrt(1 - t**2), sqrt(1 - t**2) or 1.
-    damping : {"jackson", "gaussian"}, default "jackson"
-        With "kpm": Jackson's factors, or the expansion of Gaussians of the given width; with reference="uniform" that
-        is the delta-Gauss-Legendre method. Only Jackson's with "chebyshev" is never negative.
+    damping : {"jackson", "gaussian", "none"}, default "jackson"
+        With "kpm": Jackson's factors, or the expansion of Gaussians of the given width, with reference="uniform" the
+        delta-Gauss-Legendre method, or all moments as they are: with "chebyshev" a Fourier series in the angle
+        arccos x, as in Lanczos's spectroscopic method. Only Jackson's with "chebyshev" is never negative.
     terminator : bool, default False
         With "haydock": continue the fraction with its last coefficients for ever, for a spectrum of one band.
 
@@ -158,7 +159,7 @@ def local_density(
         As for `Spectrum.density`.
     reference : {"chebyshev", "semicircle", "uniform"}, default "chebyshev"
         As for `Spectrum.density`.
-    damping : {"jackson", "gaussian"}, default "jackson"
+    damping : {"jackson", "gaussian", "none"}, default "jackson"
         As for `Spectrum.density`.
     terminator : bool, default False
         As for `Spectrum.density`.
@@ -227,7 +228,7 @@ def _by_kernel(
         value = _classical.terminated(T, picture.shares, points, width) if terminator else None
         return _classical.smoothed(picture, _smoothing.lorentzian(width), coordinate, points, width, value)
     a, b, degree = float(low) - _BEYOND * span, float(low) + span * (1 + _BEYOND), 2 * steps - 1
-    if damping == "jackson":
+    if damping != "gaussian":
         degree = degree if width is None else min(degree, _smoothing.jackson_degree(a, b, width))
         width = np.pi * (b - a) / (2 * degree)
     else:

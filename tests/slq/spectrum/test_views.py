@@ -15,6 +15,7 @@ FORMS = {
     "kpm, semicircle": {"kind": "kpm", "reference": "semicircle"},
     "kpm, uniform": {"kind": "kpm", "reference": "uniform"},
     "delta-Gauss-Legendre": {"kind": "kpm", "reference": "uniform", "damping": "gaussian", "width": 0.08},
+    "spectroscopic": {"kind": "kpm", "damping": "none"},
     "haydock": {"kind": "haydock", "width": 0.01},
     "haydock, terminated": {"kind": "haydock", "width": 0.01, "terminator": True},
     "lanczos-bins": {"kind": "lanczos-bins"},
@@ -130,6 +131,23 @@ def test_delta_gauss_legendre_is_the_sum_of_gaussians():
     x = np.linspace(-0.8, 0.8, 200)
     dgl = s.density(x, kind="kpm", reference="uniform", damping="gaussian", width=0.08)
     np.testing.assert_allclose(dgl.value, s.density(x, kind="gaussian", width=0.08).value, atol=1e-3)
+
+
+def test_undamped_polynomials_are_the_cosine_series_of_the_chebyshev_moments(symmetric):
+    A, steps = symmetric(80), 12
+    v = np.random.default_rng(1).standard_normal(80)
+    d = slq.local_density(slq.lanczos(A, v, steps), damping="none")
+    spacing = d.x[1] - d.x[0]
+    low, high = d.x[0] - spacing, d.x[-1] + spacing  # where the polynomials live
+    shifted, u = (2 * A - (low + high) * np.eye(80)) / (high - low), v / np.linalg.norm(v)
+    before, now = u, shifted @ u
+    moments = [1.0, u @ now]
+    for _ in range(2 * steps - 2):
+        before, now = now, 2 * shifted @ now - before
+        moments.append(u @ now)
+    angle = np.arccos((2 * d.x - low - high) / (high - low))
+    cosines = 1 + 2 * sum(moments[k] * np.cos(k * angle) for k in range(1, 2 * steps))
+    np.testing.assert_allclose(d.value, cosines / np.pi / np.sin(angle) * 2 / (high - low), atol=1e-8)
 
 
 def test_haydock_is_the_resolvent(symmetric):
