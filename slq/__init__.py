@@ -35,14 +35,16 @@ from slq._traces._diagonals import diagonal, xdiag
 from slq._traces._functions import estimate, logdet, trace, trace_inverse
 from slq._traces._krylov_aware import krylov_aware_trace
 from slq._traces._matrix_function import matrix_function
+from slq._traces._norms import condition_number, frobenius_norm, nuclear_norm, rank, schatten_norm
 from slq._traces._pencil import pencil
 from slq._traces._quantities import (
     effective_dimension,
     estrada_index,
+    free_energy,
+    heat_capacity,
     heat_trace,
     log_sum_exp,
-    nuclear_norm,
-    schatten_norm,
+    moment,
     von_neumann_entropy,
 )
 from slq._traces._traces import hutchinson, hutchpp, xnystrace, xtrace
@@ -77,17 +79,21 @@ __all__ = [
     "as_operator",
     "block_diag",
     "check",
+    "condition_number",
     "diagonal",
     "dilation",
     "effective_dimension",
     "eigsh",
     "estimate",
     "estrada_index",
+    "free_energy",
+    "frobenius_norm",
     "gallery",
     "gauss",
     "gradient_concentration",
     "gradient_energy",
     "gram",
+    "heat_capacity",
     "heat_trace",
     "hutchinson",
     "hutchpp",
@@ -100,12 +106,14 @@ __all__ = [
     "log_sum_exp",
     "logdet",
     "matrix_function",
+    "moment",
     "negative_mass",
     "nuclear_norm",
     "outlier_ratio",
     "pencil",
     "plan",
     "plot",
+    "rank",
     "real_form",
     "schatten_norm",
     "shard",

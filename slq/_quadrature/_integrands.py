@@ -6,11 +6,13 @@ Quadrature rules bound an integral from one side where these signs are known; no
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from slq._arrays import Floats
 from slq._errors import DomainError
@@ -113,7 +115,10 @@ def integrand_of(f: Function | Name) -> Integrand:
         msg = f"`f` must be a callable or a name such as 'log', got {type(f).__name__}."
         raise TypeError(msg)
     name = _UFUNCS.get(f) if getattr(f, "__hash__", None) else None
-    return KNOWN[name] if name else Integrand(_checked(f))
+    if name:
+        return KNOWN[name]
+    _tried(f)
+    return Integrand(_checked(f))
 
 
 def power_of(p: float) -> Integrand:
@@ -162,21 +167,49 @@ def ridge_share(ridge: float) -> Integrand:
     return Integrand(share, -side, side, above=-ridge, name=name, derivative=slope, parameter="ridge")
 
 
+def _tried(f: Function) -> None:
+    """Refuse a callable that gives no real array of the shape of its argument, before anything is spent on it.
+
+    What it raises or leaves undefined here tells nothing: eigenvalues may lie elsewhere.
+    """
+    x = np.array([0.25, 0.5, 1.0])
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            given = np.asarray(f(x.copy()))
+    except Exception:
+        return
+    _require_alike(given, x)
+
+
+def _require_alike(given: npt.NDArray[Any], x: Floats) -> None:
+    if given.shape != x.shape:
+        msg = (
+            f"`f` must return an array of the shape of its argument: for eigenvalues of shape {x.shape} it gave "
+            f"{given.shape}. Write it with NumPy functions, or wrap it in np.vectorize."
+        )
+        raise ValueError(msg)
+    if given.dtype.kind not in "fiub":
+        msg = f"`f` must return real numbers, got dtype {given.dtype}. Take its real part, or ask for it twice."
+        raise ValueError(msg)
+
+
 def _checked(f: Function) -> Function:
     """Return a callable of the user that is told what it returns wrongly, with the eigenvalue at which it does."""
 
     def checked(x: Floats) -> Floats:
-        with np.errstate(all="ignore"):  # what comes out is judged, and told with its place
-            given = np.asarray(f(x))
-        if given.shape != x.shape:
+        if x.size == 0:  # np.vectorize, which is advised, refuses it
+            return np.zeros(x.shape)
+        try:
+            with np.errstate(all="ignore"):  # what comes out is judged, and told with its place
+                given = np.asarray(f(x))
+        except (TypeError, ValueError) as error:
             msg = (
-                f"`f` must return an array of the shape of its argument: for eigenvalues of shape {x.shape} it gave "
-                f"{given.shape}. Write it with NumPy functions, or wrap it in np.vectorize."
+                f"`f` failed on an array of {x.size} eigenvalues: {error}. If it takes one number at a time, write it "
+                "with NumPy functions, or wrap it in np.vectorize."
             )
-            raise ValueError(msg)
-        if given.dtype.kind not in "fiub":
-            msg = f"`f` must return real numbers, got dtype {given.dtype}. Take its real part, or ask for it twice."
-            raise ValueError(msg)
+            raise (TypeError if isinstance(error, TypeError) else ValueError)(msg) from error
+        _require_alike(given, x)
         values = given.astype(np.float64)
         if not np.isfinite(values).all():
             where = int(np.flatnonzero(~np.isfinite(values))[0])

@@ -1,7 +1,7 @@
 """One call per quantity: tr f(A), log det A, tr A^-1, any question to a tolerance, with as few products as it takes.
 
-Thin: what is asked of a run is told in `_questions` and `_thermal`, how far a run goes in `_tolerance`; norms,
-exponentials and entropies have their calls in `_quantities`.
+Thin: what is asked of a run is told in `_questions` and `_thermal`, how far a run goes in `_tolerance`; norms
+and rank have their calls in `_norms`, exponentials, ensembles and moments in `_quantities`.
 """
 
 from __future__ import annotations

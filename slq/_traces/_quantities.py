@@ -1,4 +1,4 @@
-"""One call per quantity, continued: norms, exponentials, entropy, effective dimension to a tolerance.
+"""One call per quantity, continued: exponentials, ensembles, entropy, effective dimension, moments to a tolerance.
 
 Thin, as `_functions`.
 """
@@ -9,68 +9,6 @@ from typing import Any, Unpack
 
 from slq._estimates import Estimate
 from slq._run._tolerance import Options, reach
-
-
-def schatten_norm(
-    A: Any, p: float, /, rtol: float = 1e-2, *, atol: float = 0.0, **options: Unpack[Options]
-) -> Estimate:
-    """Estimate the Schatten norm (sum of ``|eigenvalue|**p``)**(1/p) to a tolerance.
-
-    Parameters
-    ----------
-    A : operator
-        Anything that `slq.as_operator` takes.
-    p : float
-        Positive, or inf for the largest magnitude.
-    rtol, atol : float
-        Half-width of the interval to reach, relative and absolute.
-    **options
-        As for `slq.trace`.
-
-    Returns
-    -------
-    Estimate
-        See `Spectrum.schatten_norm`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import slq
-    >>> operator, law = slq.gallery.semicircle(500)
-    >>> estimate = slq.schatten_norm(operator, 4, rtol=0.05, rng=0)
-    >>> bool(estimate.low <= law.trace(lambda x: x**4) ** 0.25 <= estimate.high)
-    True
-    """
-    return reach(A, lambda s: s.schatten_norm(p), rtol, atol, options)
-
-
-def nuclear_norm(A: Any, /, rtol: float = 1e-2, *, atol: float = 0.0, **options: Unpack[Options]) -> Estimate:
-    """Estimate the sum of all magnitudes of eigenvalues to a tolerance.
-
-    Parameters
-    ----------
-    A : operator
-        Anything that `slq.as_operator` takes.
-    rtol, atol : float
-        Half-width of the interval to reach, relative and absolute.
-    **options
-        As for `slq.trace`.
-
-    Returns
-    -------
-    Estimate
-        See `Spectrum.nuclear_norm`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import slq
-    >>> operator, law = slq.gallery.semicircle(500)
-    >>> estimate = slq.nuclear_norm(operator, rtol=0.05, rng=0)
-    >>> bool(estimate.low <= law.trace(np.abs) <= estimate.high)
-    True
-    """
-    return reach(A, lambda s: s.nuclear_norm(), rtol, atol, options)
 
 
 def estrada_index(A: Any, /, rtol: float = 1e-2, *, atol: float = 0.0, **options: Unpack[Options]) -> Estimate:
@@ -225,3 +163,103 @@ def effective_dimension(
     True
     """
     return reach(A, lambda s: s.effective_dimension(ridge), rtol, atol, options)
+
+
+def free_energy(
+    A: Any, temperature: float, /, rtol: float = 1e-2, *, atol: float = 0.0, **options: Unpack[Options]
+) -> Estimate:
+    """Estimate the free energy -T log tr exp(-A / T) of a Hamiltonian A to a tolerance.
+
+    Parameters
+    ----------
+    A : operator
+        Anything that `slq.as_operator` takes.
+    temperature : float
+        T > 0, in the unit of the eigenvalues.
+    rtol, atol : float
+        Half-width of the interval to reach, relative and absolute.
+    **options
+        As for `slq.trace`.
+
+    Returns
+    -------
+    Estimate
+        See `Spectrum.free_energy`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import slq
+    >>> operator, law = slq.gallery.hypercube(9)
+    >>> estimate = slq.free_energy(operator, 2.0, rtol=0.05, rng=0)
+    >>> bool(estimate.low <= -2 * np.log(law.trace(lambda x: np.exp(-x / 2))) <= estimate.high)
+    True
+    """
+    return reach(A, lambda s: s.free_energy(temperature), rtol, atol, options)
+
+
+def heat_capacity(
+    A: Any, temperature: float, /, rtol: float = 1e-2, *, atol: float = 0.0, **options: Unpack[Options]
+) -> Estimate:
+    """Estimate the heat capacity (<A^2> - <A>^2) / T^2 of a Hamiltonian A to a tolerance.
+
+    Parameters
+    ----------
+    A : operator
+        Anything that `slq.as_operator` takes.
+    temperature : float
+        T > 0, in the unit of the eigenvalues.
+    rtol, atol : float
+        Half-width of the interval to reach, relative and absolute.
+    **options
+        As for `slq.trace`.
+
+    Returns
+    -------
+    Estimate
+        See `Spectrum.heat_capacity`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import slq
+    >>> operator, law = slq.gallery.hypercube(9)
+    >>> estimate = slq.heat_capacity(operator, 2.0, rtol=0.1, rng=0)
+    >>> bool(estimate.low <= 9 / (2 * np.cosh(0.5)) ** 2 <= estimate.high)  # nine spins with energies -1 and 1
+    True
+    """
+    return reach(A, lambda s: s.heat_capacity(temperature), rtol, atol, options)
+
+
+def moment(
+    A: Any, order: int, /, rtol: float = 1e-2, *, atol: float = 0.0, about: float = 0.0, **options: Unpack[Options]
+) -> Estimate:
+    """Estimate the mean of (eigenvalue - about)**order to a tolerance.
+
+    Parameters
+    ----------
+    A : operator
+        Anything that `slq.as_operator` takes.
+    order : int
+        From 0 on.
+    rtol, atol : float
+        Half-width of the interval to reach, relative and absolute.
+    about : float, default 0
+        In the unit of the eigenvalues.
+    **options
+        As for `slq.trace`.
+
+    Returns
+    -------
+    Estimate
+        See `Spectrum.moment`.
+
+    Examples
+    --------
+    >>> import slq
+    >>> operator, law = slq.gallery.semicircle(500)
+    >>> estimate = slq.moment(operator, 4, rtol=0.05, rng=0)
+    >>> bool(estimate.low <= law.moment(4) <= estimate.high)
+    True
+    """
+    return reach(A, lambda s: s.moment(order, about=about), rtol, atol, options)
