@@ -32,6 +32,9 @@ class ErrorParts:
     quadrature: float
     numeric: float
 
+    def __post_init__(self) -> None:
+        _plain(self, "sampling", "quadrature", "numeric")
+
     @property
     def largest(self) -> str:
         """Name the part that dominates."""
@@ -68,6 +71,9 @@ class Estimate:
     error: ErrorParts
     confidence: float
     claim: Claim
+
+    def __post_init__(self) -> None:
+        _plain(self, "value", "low", "high")
 
     def __float__(self) -> float:
         """Return the bare value."""
@@ -109,6 +115,12 @@ class Band:
     high: Floats
     confidence: float
     claim: Claim
+
+
+def _plain(result: object, *names: str) -> None:
+    """Make Python's floats of NumPy's, which print with their type."""
+    for name in names:
+        object.__setattr__(result, name, float(getattr(result, name)))
 
 
 def format_with_error(value: float, half: float) -> str:

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from slq import ErrorParts, Estimate
@@ -44,3 +45,11 @@ def test_any_magnitude_prints(value):
 def test_an_estimate_is_a_number():
     assert float(estimate(2.5, 2.0, 3.0)) == 2.5
     assert ErrorParts(1.0, 2.0, 0.5).largest == "quadrature"
+
+
+def test_numbers_of_numpy_become_those_of_python():
+    found = Estimate(
+        np.float64(1.0), np.float64(0.5), np.float64(2.0), ErrorParts(np.float64(0.5), 0, 0), 0.95, "estimate"
+    )
+    assert "np.float64" not in repr(found)
+    assert type(found.low) is type(found.error.quadrature) is float
