@@ -45,12 +45,14 @@ def matfree(A, products, trials):
     jax.config.update("jax_enable_x64", True)
     from matfree import stochtrace
 
+    def compiled(estimator):
+        return jax.jit(lambda matrix, probes: estimator(lambda v: matrix @ v, probes).mean())
+
     x, nystrom = stochtrace.leave_one_out_xtrace(), stochtrace.leave_one_out_xnystrace()
-    matrix, rows = jax.numpy.asarray(A), []
+    matrix, rows, both = jax.numpy.asarray(A), [], ((compiled(x), products // 2), (compiled(nystrom), products))
     for seed in range(trials):
         blocks = Blocks(slq.as_operator(A), seed)
-        both = (x, products // 2), (nystrom, products)
-        rows.append([float(f(lambda v: matrix @ v, blocks.draw(range(k), "sphere").T).mean()) for f, k in both])
+        rows.append([float(f(matrix, blocks.draw(range(k), "sphere").T)) for f, k in both])
     return np.array(rows)
 
 
