@@ -25,7 +25,7 @@ from slq._lanczos._basis import Storage
 from slq._lanczos._fused import Fused
 from slq._lanczos._host import HostKrylov, NotFiniteError
 from slq._lanczos._krylov import Krylov
-from slq._lanczos._record import Record
+from slq._lanczos._record import Contradiction, Record
 from slq._lanczos._tridiagonal import Tridiagonal
 from slq._operators._operators import Operator, multiplied
 
@@ -118,8 +118,8 @@ class LanczosRun:
         if record.rows:
             width = 2 + (0 if references is None else references.shape[0])
             if any(rows.shape[1] != width for rows in record.rows):
-                msg = f"`checkpoint` is damaged: its rows are not of {width} numbers each. Remove it to begin again."
-                raise ValueError(msg)
+                msg = f"its rows are not of {width} numbers each"
+                raise Contradiction(msg)
             self._scale, self.asymmetry = record.scale, record.asymmetry
             self.rounding, self.underflow = max(self.rounding, record.rounding), record.underflow
         self.drift, self.coarseness = 0.0, 0.0

@@ -17,6 +17,10 @@ import numpy.typing as npt
 Vectors = Callable[[npt.NDArray[np.intp]], Iterable[npt.NDArray[Any]]]
 
 
+class Contradiction(ValueError):
+    """A record that no run can have left."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """The steps of one batch.
@@ -57,7 +61,7 @@ class Record:
         """Bring a recurrence, begun from the same start vectors, to where the record ends; forget the vectors."""
         if _form(krylov.state()) != _form(self.state):
             msg = "its vectors are not those of this run"
-            raise ValueError(msg)
+            raise Contradiction(msg)
         krylov.restore(self.state, () if self.stored is None else self.stored(active))
         self.state.clear()
 

@@ -174,6 +174,10 @@ class Checkpoint(Generic[Content]):
         """What to do where a run has ended by an error, as a sentence to be appended; none where nothing is written."""
         return f" The same call goes on from {self.path}." if self.path.exists() else ""
 
+    def damaged(self, error: Exception) -> str:
+        """Say what is wrong with a file that was read whole and cannot be gone on from."""
+        return f"`checkpoint`: {self.path} contradicts itself: {error}. Restore it, or remove it to begin again."
+
     @property
     def _own(self) -> Path:
         """The file that vectors lie beside."""

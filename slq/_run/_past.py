@@ -53,9 +53,10 @@ def _record(
     """Return the record of one batch."""
     widths, rows, prefix = arrays[f"widths{number}"], arrays[f"rows{number}"], f"state{number}-"
     state = {name.removeprefix(prefix): x for name, x in arrays.items() if name.startswith(prefix)}
-    if widths.min() < 1 or widths.sum() != len(rows) or widths[0] != known["probes"]:
+    drifts = arrays[f"drifts{number}"]
+    if widths.min() < 1 or widths.sum() != len(rows) or widths[0] != known["probes"] or drifts.ndim != 1:
         msg = f"rows of batch {number}"
         raise ValueError(msg)
     parts = np.split(rows, np.cumsum(widths)[:-1])
     fields = {name: known[name] for name in _FIELDS}
-    return Record(rows=parts, drifts=arrays[f"drifts{number}"].tolist(), state=state, stored=stored, **fields)
+    return Record(rows=parts, drifts=drifts.tolist(), state=state, stored=stored, **fields)

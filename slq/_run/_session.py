@@ -22,7 +22,7 @@ from slq._errors import DomainError, RunError, SlqWarning
 from slq._files._vectors_file import Vectors
 from slq._kernels._entries import Traces
 from slq._lanczos._probes import Kind
-from slq._lanczos._record import Past
+from slq._lanczos._record import Contradiction, Past
 from slq._operators._operators import Operator, noise_of
 from slq._progress import NoMeter, meter
 from slq._quadrature._dense import Columns, Diagonalised, change_of_first, diagonalise
@@ -510,6 +510,8 @@ class Session:
 
     def _raise_with_partial(self, error: Exception) -> None:
         """Re-raise what stopped the run, with what was computed before it attached."""
+        if isinstance(error, Contradiction) and self._checkpoint is not None:
+            raise ValueError(self._checkpoint.damaged(error)) from error
         partial = self._spectrum(f"ended by {type(error).__name__}", ())
         done = (
             "nothing was computed" if partial is None else (f"{partial.probes} probes × {partial.steps} steps are kept")

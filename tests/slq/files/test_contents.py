@@ -165,7 +165,7 @@ def test_a_checkpoint_that_cannot_be_is_refused(forged, arrays, facts, message):
 
 
 def test_rows_of_a_checkpoint_are_as_wide_as_the_run_needs_them(forged):
-    with pytest.raises(slq.RunError, match="`checkpoint` is damaged: its rows are not of 10 numbers each"):
+    with pytest.raises(ValueError, match="contradicts itself: its rows are not of 10 numbers each"):
         slq.spectrum(MATRIX, checkpoint=forged("checkpoint", {"rows1": np.ones((3, 2))}), **OPTIONS)
 
 
