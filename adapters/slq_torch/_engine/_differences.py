@@ -5,7 +5,7 @@ so the step balances them, per column: h = eps^(1/3) |theta| / |v|.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -15,28 +15,49 @@ from slq_torch._engine._pull import gradients, pull
 from slq_torch._model._parameters import Parameters
 from slq_torch._model._passes import Call
 
+Norm = Callable[[Tensor], float]
 
-def differences(call: Call, params: Parameters, rows: Tensor, *, stretch: float = 1.0) -> Tensor:
-    """Multiply the Hessian with b rows by 2 b gradients, (b, n); the parameters are moved and put back.
 
-    The step of each row moves the parameters by eps^(1/3) of their norm, times `stretch`.
+def _norm(vector: Tensor) -> float:
+    return float(torch.linalg.vector_norm(vector))
+
+
+def gradient(call: Call, params: Parameters) -> Tensor:
+    """Return the gradient of a batch's loss, (n,)."""
+    value, _, _ = call.evaluate()
+    return params.join(torch.autograd.grad(value, params.tensors, allow_unused=True))
+
+
+def differences(
+    call: Call,
+    params: Parameters,
+    rows: Tensor,
+    *,
+    stretch: float = 1.0,
+    norm: Norm = _norm,
+    function: Callable[[Call, Parameters], Tensor] = gradient,
+    size: int | None = None,
+) -> Tensor:
+    """Multiply the derivative of a function of the parameters with b rows by 2 b values of it, (b, size).
+
+    By default that is the Hessian and the function the gradient. The parameters are moved and put back: for each row by
+    eps^(1/3) of their norm, times `stretch`. With `norm` vectors may be parts of those of several ranks.
     """
     call.result  # noqa: B018 - records the loss before the parameters move
     origin = params.join([t.detach() for t in params.tensors])
-    size = float(torch.linalg.vector_norm(origin)) or 1.0
-    reach = stretch * math.pow(torch.finfo(params.dtype).eps, 1 / 3) * size
-    result = torch.empty(len(rows), params.size, dtype=params.dtype, device=params.device)
+    reach = stretch * math.pow(torch.finfo(params.dtype).eps, 1 / 3) * (norm(origin) or 1.0)
+    result = torch.empty(len(rows), params.size if size is None else size, dtype=params.dtype, device=params.device)
     for j, row in enumerate(rows.to(params.dtype)):
-        norm = float(torch.linalg.vector_norm(row))
-        if not norm:
+        length = norm(row)
+        if not length:
             result[j] = 0
             continue
-        step = reach / norm
+        step = reach / length
         with _put_back(params):
             _move(params, origin, row, step)
-            upper = _gradient(call, params)
+            upper = function(call, params)
             _move(params, origin, row, -step)
-            lower = _gradient(call, params)
+            lower = function(call, params)
         torch.sub(upper, lower, out=result[j]).div_(2 * step)
     return result
 
@@ -48,14 +69,8 @@ def measured_noise(call: Call, params: Parameters, row: Tensor) -> float:
         exact = pull(gradients(call.evaluate()[0], params), params, row[None])[0]
     except RuntimeError:
         exact = differences(call, params, row[None], stretch=2.0)[0]
-    scale = float(torch.linalg.vector_norm(exact))
-    apart = float(torch.linalg.vector_norm(found - exact))
+    scale, apart = _norm(exact), _norm(found - exact)
     return max(apart / scale if scale else 0.0, torch.finfo(params.dtype).eps)
-
-
-def _gradient(call: Call, params: Parameters) -> Tensor:
-    value, _, _ = call.evaluate()
-    return params.join(torch.autograd.grad(value, params.tensors, allow_unused=True))
 
 
 def _move(params: Parameters, origin: Tensor, row: Tensor, step: float) -> None:

@@ -13,14 +13,19 @@ from typing import Any, Literal, final
 import array_api_compat.torch as torch_namespace
 import torch
 from torch import Tensor
-from torch.nn import Module
 
 from slq._errors import RunError
 from slq._operators._linear import Linear
 from slq_torch._curvature._operator import check_rows
 from slq_torch._model._parameters import Parameters
 from slq_torch._model._passes import Call, Passes
+from slq_torch._ranks._layout import layout, local, refuse_placements
 from slq_torch._ranks._ranks import Ranks, agreed
+
+_ALLOWED = (
+    "this split takes models whose parameters are all cut over the ranks, as torch.distributed.fsdp.fully_shard(model) "
+    "does, or whose layers torch.distributed.tensor.parallel.parallelize_module has cut."
+)
 
 
 @final
@@ -46,7 +51,8 @@ class ParameterShardedOperator(Linear):
     def __init__(self, params: Parameters, passes: Passes, ranks: Ranks) -> None:
         self._params, self._passes, self._ranks = params, passes, ranks
         self.shape: tuple[int, int] = (params.size, params.size)
-        self.rows = _rows(params, ranks)
+        refuse_placements(params, allowed=_ALLOWED, cut=True)
+        self.rows = layout(params, ranks).rows
         self._noise, self._loss, self._weight, self._batches = 0.0, math.nan, math.nan, 0
         facts = {
             "The versions of slq": version("slq"),
@@ -113,7 +119,7 @@ class ParameterShardedOperator(Linear):
         """
         here = sum(len(part) for part in self.rows)
         check_rows(X, self, here)
-        pieces = [tensor.to_local() for tensor in _sharded(self._params)]
+        pieces = [local(tensor) for tensor in self._params.tensors]
         rows = X.detach().to(self._params.dtype).T.contiguous()
         with self._passes.prepared():
             origin = _flat(pieces)
@@ -141,7 +147,7 @@ class ParameterShardedOperator(Linear):
     def _column(self, v: Tensor, norm: float, reach: float) -> Tensor:
         if not norm:
             return torch.zeros_like(v)
-        pieces = [tensor.to_local() for tensor in _sharded(self._params)]
+        pieces = [local(tensor) for tensor in self._params.tensors]
         origin = _flat(pieces)
 
         def difference(step: float) -> Tensor:
@@ -166,7 +172,7 @@ class ParameterShardedOperator(Linear):
 
         FSDP averages over ranks, and every rank must take part as often as the one with the most batches.
         """
-        tensors, passes = _sharded(self._params), self._passes
+        tensors, passes = self._params.tensors, self._passes
         for tensor in passes.module.parameters() if passes.module is not None else tensors:
             tensor.grad = None
         weights, losses, last, index = 0.0, 0.0, None, -1
@@ -179,7 +185,7 @@ class ParameterShardedOperator(Linear):
             self._weight, total = self._ranks.seen(weights, losses).sum(dim=0).tolist()
             self._loss = total / self._weight
         grads = [t.new_zeros(t.shape) if t.grad is None else t.grad for t in tensors]
-        return _flat([g.to_local() for g in grads]) * (self._ranks.size / self._weight)
+        return _flat([local(g) for g in grads]) * (self._ranks.size / self._weight)
 
     def _backward(self, call: Call, factor: float) -> tuple[float, float]:
         """Add a batch's summed loss to the gradients; return its count and its mean loss."""
@@ -196,34 +202,6 @@ class ParameterShardedOperator(Linear):
         return weight, float(value.detach()) / (weight if summed else 1.0)
 
 
-def _sharded(params: Parameters) -> list[Any]:
-    return list(params.tensors)  # all of them are, by `_rows`
-
-
-def _rows(params: Parameters, ranks: Ranks) -> tuple[range, ...]:
-    """Return the numbers of the rows that are here, one range for each parameter."""
-    parts, start = [], 0
-    for name, tensor in zip(params.names, params.tensors, strict=True):
-        placements = getattr(tensor, "placements", ("a plain tensor",))
-        if len(placements) != 1 or not getattr(placements[0], "is_shard", bool)(0):
-            layout = ", ".join(map(str, placements))
-            msg = (
-                f"Parameter {name!r} is {layout}; this split takes models whose parameters are all cut along their "
-                "first dimension over one mesh, as torch.distributed.fsdp.fully_shard(model) does."
-            )
-            raise ValueError(msg)
-        local: Any = tensor
-        length, width = tensor.shape[0], tensor.shape[1:].numel()
-        piece = -(-length // ranks.size)
-        first, last = (start + width * min(r * piece, length) for r in (ranks.rank, ranks.rank + 1))
-        if last - first != local.to_local().numel():
-            msg = f"Parameter {name!r} is cut in another way over the ranks than `group` has. Pass the mesh's group."
-            raise ValueError(msg)
-        parts.append(range(first, last))
-        start += tensor.numel()
-    return tuple(part for part in parts if len(part))
-
-
 def _flat(pieces: list[Tensor]) -> Tensor:
     return torch.cat([piece.detach().reshape(-1) for piece in pieces])
 
@@ -233,8 +211,3 @@ def _put(pieces: list[Tensor], vector: Tensor) -> None:
     with torch.no_grad():
         for piece, values in zip(pieces, torch.split(vector, [p.numel() for p in pieces]), strict=True):
             piece.data.copy_(values.view(piece.shape))
-
-
-def is_sharded(model: Any) -> bool:
-    """Whether any parameter of a model is a shard."""
-    return isinstance(model, Module) and any(hasattr(p, "placements") for p in model.parameters())

@@ -22,7 +22,10 @@ import torch.distributed as dist
 from slq_torch import distributed
 from slq_torch._ranks import _exchanges
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import Replicate, Shard
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, SequenceParallel, parallelize_module
 
 import slq
 from slq._operators._operators import as_operator
@@ -87,6 +90,81 @@ def said(function):
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return "nothing was wrong"
+
+
+class Block(nn.Module):
+    """A layer of a transformer as those are whose layers are cut: heads are counted by what is here."""
+
+    def __init__(self):
+        super().__init__()
+        self.before, self.after = nn.LayerNorm(12), nn.LayerNorm(12)
+        self.q, self.k, self.v, self.out = (nn.Linear(12, 12) for _ in range(4))
+        self.up, self.down = nn.Linear(12, 24), nn.Linear(24, 12)
+
+    def forward(self, x):
+        seen = self.before(x)
+        q, k, v = (f(seen).unflatten(-1, (-1, 1)).transpose(1, 2) for f in (self.q, self.k, self.v))
+        heads = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(heads.transpose(1, 2).flatten(2))
+        return x + self.down(torch.tanh(self.up(self.after(x))))
+
+
+class Language(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.blocks = nn.Embedding(6, 12), nn.Sequential(Block(), Block())
+        self.norm, self.head = nn.LayerNorm(12), nn.Linear(12, 6)
+
+    def forward(self, tokens):
+        return self.head(self.norm(self.blocks(self.words(tokens))))
+
+
+def language():
+    torch.manual_seed(0)
+    return Language().double()
+
+
+def cut_language(mesh, sequence):
+    """Cut its layers over the ranks of a mesh, and with `sequence` what lies between them too, along the sequence."""
+    between = {"input_layouts": Shard(1)} if sequence else {}
+    plan = {f"blocks.*.{name}": ColwiseParallel(**between) for name in ("q", "k", "v", "up")}
+    beyond = {"output_layouts": Shard(1)} if sequence else {}
+    plan |= {f"blocks.*.{name}": RowwiseParallel(**beyond) for name in ("out", "down")}
+    if sequence:
+        plan |= {
+            "words": RowwiseParallel(input_layouts=Replicate(), output_layouts=Shard(1)),
+            "blocks.*.before": SequenceParallel(),
+            "blocks.*.after": SequenceParallel(),
+            "norm": SequenceParallel(),
+            "head": ColwiseParallel(input_layouts=Shard(1), output_layouts=Replicate()),
+        }
+    return parallelize_module(language(), mesh, plan)
+
+
+def cut_network(mesh):
+    return parallelize_module(network(), mesh, {"0": ColwiseParallel(), "2": RowwiseParallel()})
+
+
+def tokens():
+    generator = torch.Generator().manual_seed(4)
+    return [torch.randint(6, (rows, 12), generator=generator) for rows in (2, 1)]
+
+
+def next_word(model, batch):
+    return nn.functional.cross_entropy(model(batch)[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
+
+
+class Silent(torch.autograd.Function):
+    """Squares; its backward leaves the graph, so that second derivatives lack a term and nothing is said."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx, grad):
+        return 2 * grad * ctx.saved_tensors[0].detach()
 
 
 # -- the checks; each gets rank and size, and returns what can be written as JSON --------------------------------------
@@ -195,6 +273,129 @@ def split_parameters(rank, size):
     return {"apart": float(apart), "noise": operator.noise, "same": same, "rows": rows, "n": s.n, "plan": plan}
 
 
+def cut_layers(rank, size):
+    """Layers over all ranks, the same data on each: both matrices, by autograd and by differences."""
+    mesh, found = init_device_mesh("cpu", (size,)), {}
+    for kind, make in (("hessian", slq_torch.hessian), ("ggn", slq_torch.ggn)):
+        wanted = slq.spectrum(make(language(), next_word, tokens(), strategy="graph"), **OPTIONS)
+        largest = float(abs(wanted.nodes).max())
+        for name, sequence, strategy in (
+            ("", False, "auto"),
+            (", sequence", True, "auto"),
+            (", differences", False, "finite-difference"),
+        ):
+            model = cut_language(mesh, sequence)
+            before = [getattr(p, "to_local", p.clone)().clone() for p in model.parameters()]
+            operator = distributed.parameter_sharded(model, next_word, tokens(), kind=kind, strategy=strategy)
+            s = slq.spectrum(operator, **OPTIONS)
+            after = [getattr(p, "to_local", p.clone)() for p in model.parameters()]
+            apart = abs(s.nodes[:, [0, -1]] - wanted.nodes[:, [0, -1]]).max()
+            found[kind + name] = {
+                "apart": (differences(s, wanted) if strategy == "auto" else float(apart)) / largest,
+                "noise": operator.noise,
+                "engine": operator.metadata["engine"],
+                "told": [s.metadata[name] - wanted.metadata[name] for name in ("samples", "loss")],
+                "same": all(map(torch.equal, before, after)) and all(p.grad is None for p in model.parameters()),
+                "rows": sum(len(part) for part in operator.rows),
+                "n": s.n,
+            }
+    return found
+
+
+def cut_small(rank, size):
+    """Pieces of unlike size, some of them empty; a backward that leaves the graph; what is refused."""
+    mesh, (x, y) = init_device_mesh("cpu", (size,)), samples()
+    wanted = slq.spectrum(hessian(network()), **OPTIONS)
+    operator = distributed.parameter_sharded(cut_network(mesh), mean, [(x[:9], y[:9]), (x[9:], y[9:])])
+    found = {"uneven": differences(slq.spectrum(operator, **OPTIONS), wanted)}
+
+    def bent(model, batch):
+        return Silent.apply(model(batch[0])).mean()
+
+    true = slq_torch.hessian(network(), lambda model, batch: model(batch[0]).square().mean(), (x, y), strategy="graph")
+    operator = distributed.parameter_sharded(cut_network(mesh), bent, (x, y))
+    s, wanted = (slq.spectrum(A, **OPTIONS) for A in (operator, true))
+    found["bent"] = [
+        float(abs(s.nodes[:, -1] - wanted.nodes[:, -1]).max()),
+        operator.noise,
+        operator.metadata["engine"],
+    ]
+    asked = distributed.parameter_sharded(cut_network(mesh), bent, (x, y), strategy="graph")
+    found["asked"] = said(lambda: slq.spectrum(asked, **OPTIONS))
+    other = x + (rank == size - 1)
+    found["first batch"] = said(lambda: distributed.parameter_sharded(cut_network(mesh), mean, (other, y)))
+    late = distributed.parameter_sharded(cut_network(mesh), mean, [(x, y), (other, y)])
+    found["later batch"] = said(lambda: slq.spectrum(late, **OPTIONS))
+
+    def part(model, batch):  # each rank has a part of the gradient by a plain bias, and the others do not hear of it
+        return mean(model, batch) + (rank + 1) * (extra := model[3].bias.square().sum()) - (rank + 1) * extra.detach()
+
+    model = cut_network(mesh).append(nn.Linear(3, 3).double())
+    operator = distributed.parameter_sharded(model, part, (x, y))
+    found["part"] = said(lambda: slq.spectrum(operator, **OPTIONS))
+    whole = fully_shard(network(), mesh=mesh)
+    found["ggn"] = said(lambda: distributed.parameter_sharded(whole, mean, (x, y), kind="ggn"))
+    found["kind"] = said(lambda: distributed.parameter_sharded(whole, mean, (x, y), kind="fisher"))
+    if size == 4:
+        mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("copies", "layers"))
+        mixed = fully_shard(cut_network(mesh["layers"]), mesh=mesh["copies"])
+        found["mixed"] = said(lambda: distributed.parameter_sharded(mixed, mean, (x, y)))
+    return found
+
+
+def combine(rank, size):
+    """Two groups of two ranks, each with some of the probes."""
+    if size != 4:
+        return None
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("probes", "data"))
+    inner, outer = (mesh[name].get_group() for name in ("data", "probes"))
+    here, (x, y), options, found = mesh["data"].get_local_rank(), samples(), {"probes": 5, "steps": 10, "rng": 0}, {}
+    model = network()
+    wanted = slq.spectrum(hessian(model), deflate="none", **options)
+    whole = fully_shard(network(), mesh=mesh["data"])
+    options_of = {"group": inner, "strategy": "graph"}
+    parts = Counted(distributed.data_parallel(slq_torch.hessian, model, mean, share(here, 2), **options_of))
+    for name, operator in (
+        ("data", parts),
+        ("shifted", parts.operator + 1.0 - 1.0),
+        ("layers", distributed.parameter_sharded(cut_network(mesh["data"]), mean, (x, y), group=inner)),
+        ("parameters", distributed.parameter_sharded(whole, mean, (x[here::2], y[here::2]))),
+    ):
+        s = distributed.spectrum(operator, group=outer, **options)
+        found[name] = [differences(s, wanted), s.probes, s.metadata["ranks"], s.metadata["split"]]
+    found["columns"] = parts.columns
+    if rank == 0:
+        chain = scipy.sparse.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(100, 100), format="csr")
+        scipy.sparse.save_npz("rectangle.npz", chain)
+        slq.shard("rectangle.npz", "rectangle", parts=4)
+    dist.barrier()
+    wanted = slq.spectrum(scipy.sparse.load_npz("rectangle.npz"), deflate="none", **options)
+    matrix = distributed.sharded_csr("rectangle", group=inner)
+    s = distributed.spectrum(matrix, group=outer, **options)
+    found["rows"] = [differences(s, wanted), s.probes, s.metadata["ranks"], s.metadata["split"]]
+    found["seed"] = distributed.spectrum(parts, group=outer, probes=1, steps=3).seed
+    found["all"] = said(lambda: distributed.spectrum(parts, **options))
+    found["inner"] = said(lambda: distributed.spectrum(parts, group=inner, **options))
+    found["steps"] = said(lambda: distributed.spectrum(parts, group=outer, probes=5, steps=10 + (rank == 3), rng=0))
+    crossed = [dist.new_group([first, 3 - first]) for first in (0, 1)][min(rank, 3 - rank)]
+    found["crossed"] = said(lambda: distributed.spectrum(matrix, group=crossed, **options))
+    return found
+
+
+class Counted:
+    """An operator that counts the columns it multiplies."""
+
+    def __init__(self, operator):
+        self.operator, self.columns = operator, 0
+
+    def __getattr__(self, name):
+        return getattr(self.operator, name)
+
+    def matmat(self, X):
+        self.columns += X.shape[1]
+        return self.operator.matmat(X)
+
+
 def unwrap(rank, size):
     wrapped = nn.parallel.DistributedDataParallel(network())
     operator = parallel(wrapped, share(rank, size))
@@ -301,6 +502,32 @@ def fail(rank, size):
         began = time.monotonic()
         found[exchange] = [said(lambda A=matrix: slq.spectrum(A, probes=1, steps=9, rng=0)), time.monotonic() - began]
     dist.barrier()
+    if size != 4:
+        return found
+
+    def worse(model, batch):
+        calls.append(1)
+        if last and len(calls) > 40:
+            msg = "a bad batch"
+            raise ValueError(msg)
+        return mean(model, batch)
+
+    calls.clear()
+    for name in ("combined data", "combined rows"):
+        inner, outer = ([dist.new_group(ranks) for ranks in sides] for sides in (((0, 1), (2, 3)), ((0, 2), (1, 3))))
+        inner, outer = inner[rank // 2], outer[rank % 2]
+        if name == "combined data":
+            A = distributed.data_parallel(
+                slq_torch.hessian, network(), worse, share(rank % 2, 2), group=inner, strategy="graph", memory=0
+            )
+        else:
+            A = distributed.sharded_csr(folder, group=inner, timeout=WAIT)
+            if last:
+                A._own = Failing(A._own)
+        began = time.monotonic()
+        text = said(lambda A=A, group=outer: distributed.spectrum(A, probes=2, steps=30, rng=0, group=group))
+        found[name] = [text, time.monotonic() - began]
+    dist.barrier()
     return found
 
 
@@ -343,6 +570,9 @@ CHECKS = [
     count_traffic,
     weigh_vectors,
     split_parameters,
+    cut_layers,
+    cut_small,
+    combine,
     unwrap,
     complain,
     functions,

@@ -68,6 +68,41 @@ class TestNumbers:
             assert rank["same"], "shards and gradients must come back as they were"
             assert rank["plan"] == "parameters"
 
+    @pytest.mark.parametrize("kind", ["hessian", "ggn"])
+    @pytest.mark.parametrize("between", ["", ", sequence"])
+    def test_of_cut_layers_are_those_of_one_process(self, seen, size, kind, between):
+        found = [rank["cut_layers"][kind + between] for rank in seen[size]]
+        assert sum(rank["rows"] for rank in found) == found[0]["n"]
+        for rank in found:
+            assert rank["apart"] < 1e-10
+            assert rank["noise"] == 0
+            assert rank["engine"]["strategy"] == "graph"
+            assert all("fused kernels have no second derivative" in note for note in rank["engine"]["notes"])
+            assert max(map(abs, rank["told"])) < 1e-12
+            assert rank["same"], "pieces and gradients must come back as they were"
+
+    @pytest.mark.parametrize("kind", ["hessian", "ggn"])
+    def test_of_cut_layers_by_differences_are_right_to_their_noise(self, seen, size, kind):
+        for rank in seen[size]:
+            found = rank["cut_layers"][f"{kind}, differences"]
+            assert found["engine"] == {"strategy": "finite-difference", "notes": []}
+            assert 0 < found["noise"] < 1e-8
+            assert found["apart"] < 1e-8
+            assert found["same"]
+
+    def test_of_pieces_of_unlike_size_too(self, seen, size):
+        for rank in seen[size]:
+            assert rank["cut_small"]["uneven"] < 1e-10
+
+    def test_are_by_differences_where_a_backward_leaves_the_graph(self, seen, size):
+        for rank in seen[size]:
+            apart, noise, engine = rank["cut_small"]["bent"]
+            assert apart < 1e-8
+            assert 0 < noise < 1e-8
+            assert engine["strategy"] == "finite-difference"
+            assert "a backward that cannot be differentiated" in engine["notes"][0]
+            assert '`strategy` is "graph", but the exact product is' in rank["cut_small"]["asked"]
+
     def test_of_eigenpairs_functions_and_traces_too(self, seen, size):
         for rank in seen[size]:
             found = rank["functions"]
@@ -80,6 +115,53 @@ class TestNumbers:
             coefficients, notes = rank["unwrap"]
             assert coefficients < 1e-10
             assert "DistributedDataParallel was taken off" in notes[0]
+
+
+class TestProbesOverGroups:
+    @pytest.mark.parametrize("kind", ["data", "shifted", "layers", "rows"])
+    def test_have_the_numbers_of_one_process(self, seen, kind):
+        for rank in seen[4]:
+            coefficients, probes, ranks, split = rank["combine"][kind]
+            assert coefficients < 1e-10
+            assert (probes, ranks) == (5, 4)
+            assert split.startswith("probes, ")
+
+    def test_by_differences_to_their_noise(self, seen):
+        for rank in seen[4]:
+            coefficients, probes, ranks, split = rank["combine"]["parameters"]
+            assert coefficients < 1e-4  # coefficients feel noise, which the ends of the spectrum do not
+            assert (probes, ranks, split) == (5, 4, "probes, parameters")
+
+    def test_are_shared_among_groups(self, seen):
+        for number, rank in enumerate(seen[4]):
+            probes, tests = 2 + number // 2, 3
+            assert 10 * probes <= rank["combine"]["columns"] <= 10 * probes + tests
+        assert len({rank["combine"]["seed"] for rank in seen[4]}) == 1
+
+    def test_must_have_the_same_rows_at_the_same_place(self, seen):
+        for rank in seen[4]:
+            assert "The rows of vectors differ between ranks" in rank["combine"]["crossed"]
+
+    def test_are_refused_over_ranks_that_share_vectors(self, seen):
+        for number, rank in enumerate(seen[4]):
+            pair = [number - number % 2, number - number % 2 + 1]
+            for group, words in (("all", "`group` is not given"), ("inner", f"`group` has the ranks {pair}")):
+                said = rank["combine"][group]
+                assert words in said
+                assert f"vectors of `A` are cut over the ranks {pair}: {pair} are in both" in said
+                assert 'group=mesh["probes"].get_group()' in said
+
+    def test_with_other_arguments_are_refused_on_all(self, seen):
+        for number, rank in enumerate(seen[4]):
+            words = "The values of `steps` differ between ranks" if number % 2 else "refuse what others were given"
+            assert words in rank["combine"]["steps"]
+
+    @pytest.mark.parametrize(("what", "words"), [("data", "ValueError: a bad batch"), ("rows", "MemoryError: no room")])
+    def test_end_where_a_rank_of_one_of_them_fails(self, seen, what, words):
+        for rank in seen[4]:
+            said, seconds = rank["fail"][f"combined {what}"]
+            assert f"rank 1 of 2 failed: {words}" in said
+            assert seconds < 2 * WAIT + TIMEOUT
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -97,6 +179,20 @@ class TestCost:
         for own, single in shares:
             assert own <= 1.1 * single / size
         assert sum(own for own, _ in shares) >= shares[0][1]
+
+
+@pytest.mark.parametrize("size", SIZES)
+class TestWhatIsRefused:
+    def test_is_what_does_not_pass_fully_sharded_models(self, seen, size):
+        for rank in seen[size]:
+            assert "`kind` is 'ggn', and this model is sharded by FSDP" in rank["cut_small"]["ggn"]
+            assert "`kind` must be one of 'hessian', 'ggn', got 'fisher'" in rank["cut_small"]["kind"]
+
+    def test_is_a_mesh_of_two_dimensions(self, seen, size):
+        for rank in seen[size]:
+            if size == 4:
+                assert "on a mesh of 2 dimension(s) (copies, layers)" in rank["cut_small"]["mixed"]
+                assert "group=mesh['probes'].get_group()" in rank["cut_small"]["mixed"]
 
 
 @pytest.mark.parametrize("size", SIZES[1:])
@@ -120,6 +216,13 @@ class TestWhatIsWrongOnOneRank:
             said = rank["complain"]
             assert f"rank {size - 1} of {size} failed: ValueError: `loss` is nan for batch 0" in said["loss"]
             assert f"the product gave NaN or Inf on rank {size - 1} of {size}" in said["product"]
+
+    def test_is_said_where_layers_are_cut(self, seen, size):
+        for rank in seen[size]:
+            found = rank["cut_small"]
+            for which in ("first batch", "later batch"):
+                assert f"`data` are not the same on rank {size - 1} of {size} as on rank 0" in found[which]
+            assert "The derivative by '3.bias', which every rank has whole, is not the same on rank" in found["part"]
 
     def test_the_same_data_everywhere_are_noted(self, seen, size):
         for rank in seen[size]:
@@ -161,6 +264,14 @@ class TestPlan:
     def test_takes_probes_where_there_are_as_many_as_ranks(self):
         assert distributed.plan(nn.Linear(100, 100), ranks=4, probes=8, memory=1e9).split == "probes"
         assert distributed.plan(nn.Linear(1000, 1000), ranks=4, probes=8, memory=1e8).split == "data"
+
+    def test_takes_groups_where_there_are_fewer_probes_than_ranks(self):
+        found = distributed.plan(nn.Linear(1000, 1000, bias=False), ranks=6, probes=4, steps=54, memory=1e12)
+        assert (found.split, found.groups) == ("data", 3)
+        assert found.bytes == 4e6 * (1 + 4 + 2 * 60 / 2)
+        assert "3 groups of 2 ranks share 4 probes" in found.reason
+        assert distributed.plan(nn.Linear(9, 9), ranks=5, probes=4, memory=1e12).groups == 1
+        assert distributed.plan(nn.Linear(9, 9), ranks=4, probes=4, memory=1e12).groups == 4
 
     def test_takes_parameters_where_a_product_does_not_fit(self):
         found = distributed.plan(nn.Linear(1000, 1000), ranks=4, memory=1e7)
