@@ -30,6 +30,9 @@ class _Entering(torch.autograd.Function):
         return grads[0].redistribute(ctx.mesh, ctx.placements).to_local(), None
 
 
+_enter: Callable[..., Any] = _Entering.apply  # which torch leaves without annotations
+
+
 def entered(tensor: Tensor, like: Any) -> Any:
     """Return a DTensor with a rank's piece in it, placed as another one is; the tensor itself for a plain one."""
     if not hasattr(like, "placements"):
@@ -38,23 +41,24 @@ def entered(tensor: Tensor, like: Any) -> Any:
     def make(piece: Tensor) -> Any:
         return like.from_local(piece, like.device_mesh, like.placements, shape=like.shape, stride=like.stride())
 
-    return _Entering.apply(tensor, make)
+    return _enter(tensor, make)
 
 
 @contextmanager
 def differentiable_entry() -> Iterator[None]:
     """Let whatever calls `DTensor.from_local` meanwhile, such as layers in parallel, have such a backward."""
-    from torch.distributed.tensor import DTensor
+    from torch.distributed import tensor as tensors
 
-    original = DTensor.from_local
+    home: Any = tensors.DTensor
+    original = home.from_local
 
     def from_local(local_tensor: Tensor, *places: Any, **options: Any) -> Any:
         if not (torch.is_grad_enabled() and local_tensor.requires_grad) or options.get("grad_placements"):
             return original(local_tensor, *places, **options)
-        return _Entering.apply(local_tensor, lambda piece: original(piece, *places, **options))
+        return _enter(local_tensor, lambda piece: original(piece, *places, **options))
 
-    DTensor.from_local = staticmethod(from_local)
+    home.from_local = staticmethod(from_local)
     try:
         yield
     finally:
-        DTensor.from_local = staticmethod(original)
+        home.from_local = staticmethod(original)

@@ -153,9 +153,16 @@ class TensorParallelOperator(Linear):
         with self._ranks.alone(), self._ranks.together("a product"), self._passes.prepared(), differentiable_entry():
             for leaf, tensor in zip(self._params.tensors, self._origin.tensors, strict=True):
                 leaf.data = local(tensor)  # where the user has put other tensors into the parameters
-            result = self._layout.kept(self._passes.mean(lambda call: self._multiply(call, rows), self.dtype))
+            prints = list[list[int]]()
+
+            def visit(call: Call) -> Tensor:
+                if unseen:
+                    prints.append(_fingerprint(call.batch))
+                return self._multiply(call, rows)
+
+            result = self._layout.kept(self._passes.mean(visit, self.dtype))
         if unseen:
-            self._refuse_other_losses()
+            self._refuse_other_data(prints)
         bad = self._ranks.seen(float(not torch.isfinite(result).all()))[:, 0].nonzero()[:, 0].tolist()
         if bad:
             msg = f"the product gave NaN or Inf on rank {', '.join(map(str, bad))} of {self._ranks.size}."
@@ -296,30 +303,25 @@ class TensorParallelOperator(Linear):
         agreed(self._ranks, facts)
         with passes.prepared():
             batch = next(iter(passes.batches), None)
-        leaves = [leaf for leaf in tree_leaves(batch) if isinstance(leaf, Tensor) and not hasattr(leaf, "placements")]
-        every = self._ranks.told(content(leaves))
-        self._refuse_other_data([found == every[0] for found in every])
+        self._refuse_other_data([_fingerprint(batch)])
 
-    def _refuse_other_losses(self) -> None:
-        first = self._passes.first
-        every = self._ranks.told(() if first is None else first.losses)
-        allowed = tolerance(self._params.dtype) * max(map(abs, every[0]))
-        self._refuse_other_data(
-            [
-                len(losses) == len(every[0])
-                and all(abs(a - b) <= allowed for a, b in zip(losses, every[0], strict=True))
-                for losses in every
-            ]
-        )
-
-    def _refuse_other_data(self, same: list[bool]) -> None:
-        if not all(same):
+    def _refuse_other_data(self, fingerprints: list[list[int]]) -> None:
+        """Refuse batches that are not the same everywhere; the loss does not tell, which is summed from all of them."""
+        every = self._ranks.told(fingerprints)
+        if any(found != every[0] for found in every):
+            rank = next(rank for rank, found in enumerate(every) if found != every[0])
             msg = (
-                f"`data` are not the same on rank {same.index(False)} of {self._ranks.size} as on rank 0, but layers "
-                "are cut over these ranks, which take the same batches together. Give all of them the same, in the "
-                "same order; different shares are for models that torch.distributed.fsdp.fully_shard has sharded."
+                f"`data` are not the same on rank {rank} of {self._ranks.size} as on rank 0, but layers are cut over "
+                "these ranks, which take the same batches together. Give all of them the same, in the same order; "
+                "different shares are for models that torch.distributed.fsdp.fully_shard has sharded."
             )
             raise ValueError(msg)
+
+
+def _fingerprint(batch: Any) -> list[int]:
+    """Return checksums of the tensors of a batch that are whole on each rank."""
+    leaves = [leaf for leaf in tree_leaves(batch) if isinstance(leaf, Tensor)]
+    return content(leaf for leaf in leaves if not hasattr(leaf, "placements"))
 
 
 def _outputs(call: Call, params: Parameters) -> Tensor:

@@ -68,28 +68,6 @@ class TestNumbers:
             assert rank["same"], "shards and gradients must come back as they were"
             assert rank["plan"] == "parameters"
 
-    @pytest.mark.parametrize("kind", ["hessian", "ggn"])
-    @pytest.mark.parametrize("between", ["", ", sequence"])
-    def test_of_cut_layers_are_those_of_one_process(self, seen, size, kind, between):
-        found = [rank["cut_layers"][kind + between] for rank in seen[size]]
-        assert sum(rank["rows"] for rank in found) == found[0]["n"]
-        for rank in found:
-            assert rank["apart"] < 1e-10
-            assert rank["noise"] == 0
-            assert rank["engine"]["strategy"] == "graph"
-            assert all("fused kernels have no second derivative" in note for note in rank["engine"]["notes"])
-            assert max(map(abs, rank["told"])) < 1e-12
-            assert rank["same"], "pieces and gradients must come back as they were"
-
-    @pytest.mark.parametrize("kind", ["hessian", "ggn"])
-    def test_of_cut_layers_by_differences_are_right_to_their_noise(self, seen, size, kind):
-        for rank in seen[size]:
-            found = rank["cut_layers"][f"{kind}, differences"]
-            assert found["engine"] == {"strategy": "finite-difference", "notes": []}
-            assert 0 < found["noise"] < 1e-8
-            assert found["apart"] < 1e-8
-            assert found["same"]
-
     def test_of_pieces_of_unlike_size_too(self, seen, size):
         for rank in seen[size]:
             assert rank["cut_small"]["uneven"] < 1e-10
@@ -115,6 +93,30 @@ class TestNumbers:
             coefficients, notes = rank["unwrap"]
             assert coefficients < 1e-10
             assert "DistributedDataParallel was taken off" in notes[0]
+
+
+@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("kind", ["hessian", "ggn"])
+class TestCutLayers:
+    @pytest.mark.parametrize("between", ["", ", sequence"])
+    def test_have_the_numbers_of_one_process(self, seen, size, kind, between):
+        found = [rank["cut_layers"][kind + between] for rank in seen[size]]
+        assert sum(rank["rows"] for rank in found) == found[0]["n"]
+        for rank in found:
+            assert rank["apart"] < 1e-10
+            assert rank["noise"] == 0
+            assert rank["engine"]["strategy"] == "graph"
+            assert all("fused kernels have no second derivative" in note for note in rank["engine"]["notes"])
+            assert max(map(abs, rank["told"])) < 1e-12
+            assert rank["same"], "pieces and gradients must come back as they were"
+
+    def test_by_differences_are_right_to_their_noise(self, seen, size, kind):
+        for rank in seen[size]:
+            found = rank["cut_layers"][f"{kind}, differences"]
+            assert found["engine"] == {"strategy": "finite-difference", "notes": []}
+            assert 0 < found["noise"] < 1e-8
+            assert found["apart"] < 100 * found["noise"]
+            assert found["same"]
 
 
 class TestProbesOverGroups:
