@@ -148,7 +148,7 @@ def cut_network(mesh):
 
 def tokens():
     generator = torch.Generator().manual_seed(4)
-    return [torch.randint(8, (rows, 12), generator=generator) for rows in (2, 1)]
+    return [torch.randint(8, (rows, 4), generator=generator) for rows in (2, 1)]
 
 
 def next_word(model, batch):
@@ -278,7 +278,7 @@ def cut_layers(rank, size):
     """Layers over all ranks, the same data on each: both matrices, by autograd and by differences."""
     if size not in (2, 4):
         return None
-    mesh, found, options = init_device_mesh("cpu", (size,)), {}, {**OPTIONS, "steps": 6}
+    mesh, found, options = init_device_mesh("cpu", (size,)), {}, {**OPTIONS, "steps": 4}
     for kind, make in (("hessian", slq_torch.hessian), ("ggn", slq_torch.ggn)):
         wanted = slq.spectrum(make(language(), next_word, tokens(), strategy="graph"), **options)
         largest = float(abs(wanted.nodes).max())
@@ -287,6 +287,8 @@ def cut_layers(rank, size):
             (", sequence", True, "auto"),
             (", differences", False, "finite-difference"),
         ):
+            if (sequence and kind == "ggn") or (strategy != "auto" and size > 2):
+                continue
             model = cut_language(mesh, sequence)
             before = [getattr(p, "to_local", p.clone)().clone() for p in model.parameters()]
             operator = distributed.parameter_sharded(model, next_word, tokens(), kind=kind, strategy=strategy)
