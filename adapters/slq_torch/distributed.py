@@ -225,11 +225,11 @@ def parameter_sharded(
     ranks = Ranks(mesh.get_group() if group is None and mesh is not None else group, chosen.device, timeout)
     if mesh is not None and not shares_data:
         return TensorParallelOperator(chosen, passes, ranks, kind=kind, strategy=strategy)
-    for name, value, allowed in (("kind", kind, "hessian"), ("strategy", strategy, "finite-difference")):
-        if value not in (allowed, "auto"):
+    for name, value, possible in (("kind", kind, "hessian"), ("strategy", strategy, "finite-difference")):
+        if value not in (possible, "auto"):
             msg = (
                 f"`{name}` is {value!r}, and this model is sharded by FSDP, through which second derivatives do not "
-                f"pass; {allowed!r} is allowed. Cut its layers by torch.distributed.tensor.parallel instead."
+                f"pass; {possible!r} is allowed. Cut its layers by torch.distributed.tensor.parallel instead."
             )
             raise ValueError(msg)
     return ParameterShardedOperator(chosen, passes, ranks)
