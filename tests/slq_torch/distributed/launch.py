@@ -278,7 +278,7 @@ def cut_layers(rank, size):
     """Layers over all ranks, the same data on each: both matrices, by autograd and by differences."""
     if size not in (2, 4):
         return None
-    mesh, found, options = init_device_mesh("cpu", (size,)), {}, {**OPTIONS, "steps": 4}
+    mesh, found, options = init_device_mesh("cpu", (size,)), {}, {**OPTIONS, "probes": 1, "steps": 4}
     for kind, make in (("hessian", slq_torch.hessian), ("ggn", slq_torch.ggn)):
         wanted = slq.spectrum(make(language(), next_word, tokens(), strategy="graph"), **options)
         largest = float(abs(wanted.nodes).max())
@@ -341,6 +341,11 @@ def cut_small(rank, size):
     whole = fully_shard(network(), mesh=mesh)
     found["ggn"] = said(lambda: distributed.parameter_sharded(whole, mean, (x, y), kind="ggn"))
     found["kind"] = said(lambda: distributed.parameter_sharded(whole, mean, (x, y), kind="fisher"))
+    some = network()
+    fully_shard(some[0], mesh=mesh)
+    found["some"] = said(lambda: distributed.parameter_sharded(some, mean, (x, y)))
+    wrapped = nn.parallel.DistributedDataParallel(network())
+    found["wrapped"] = said(lambda: distributed.parameter_sharded(wrapped, mean, (x, y)))
     if size == 4:
         mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("copies", "layers"))
         mixed = fully_shard(cut_network(mesh["layers"]), mesh=mesh["copies"])

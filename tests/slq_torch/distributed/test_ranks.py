@@ -190,6 +190,11 @@ class TestWhatIsRefused:
             assert "`kind` is 'ggn', and this model is sharded by FSDP" in rank["cut_small"]["ggn"]
             assert "`kind` must be one of 'hessian', 'ggn', got 'fisher'" in rank["cut_small"]["kind"]
 
+    def test_is_a_model_of_which_ranks_share_a_part(self, seen, size):
+        for rank in seen[size]:
+            assert "Parameter '2.weight' is in no module that fully_shard was given" in rank["cut_small"]["some"]
+            assert "`model` is inside DistributedDataParallel. Pass model.module" in rank["cut_small"]["wrapped"]
+
     def test_is_a_mesh_of_two_dimensions(self, seen, size):
         for rank in seen[size]:
             if size == 4:
