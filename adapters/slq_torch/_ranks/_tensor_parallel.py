@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from slq._arrays import out_of_memory
 from slq._errors import RunError
-from slq._operators._algebra import Linear
+from slq._operators._linear import Linear
 from slq_torch._curvature._gauss_newton import GaussNewton
 from slq_torch._curvature._jacobian import Sandwich, pull
 from slq_torch._curvature._operator import check_rows

@@ -15,6 +15,7 @@ import torch
 from slq_torch import distributed
 from torch import nn
 
+pytestmark = pytest.mark.slow  # a minute and more, much of it waiting for ranks that have died
 LAUNCH = Path(__file__).with_name("launch.py")
 SIZES = (1, 2, 3, 4)
 N, TIMEOUT, WAIT = 84, 15, 3
