@@ -454,6 +454,39 @@ def effective_dimension(case):
     effective_dimension_of_run(case, _Answer("effective_dimension", found))
 
 
+@function("`slq.frobenius_norm`")
+def frobenius_norm(case):
+    with np.errstate(over="ignore", under="ignore"):
+        found = slq.frobenius_norm(case.A, **options(case))
+        holds(found, case.size * np.sqrt(np.sum((case.values / case.size) ** 2)))
+
+
+@function("`slq.condition_number`")
+def condition_number_to_a_tolerance(case):
+    found = slq.condition_number(case.A, **options(case))
+    condition_number(case, _Answer("condition_number", found))
+
+
+@function("`slq.rank`")
+def rank_to_a_tolerance(case):
+    rank(case, _Answer("rank", slq.rank(case.A, 0.1 * case.size, **options(case))))
+
+
+@function("`slq.moment`", "overflows")
+def moment_to_a_tolerance(case):
+    moment(case, _Answer("moment", slq.moment(case.A, 2, **options(case))))
+
+
+@function("`slq.free_energy`", "too small")
+def free_energy_to_a_tolerance(case):
+    free_energy(case, _Answer("free_energy", slq.free_energy(case.A, case.size, **options(case))))
+
+
+@function("`slq.heat_capacity`", "too small")
+def heat_capacity_to_a_tolerance(case):
+    heat_capacity(case, _Answer("heat_capacity", slq.heat_capacity(case.A, case.size, **options(case))))
+
+
 @function("`slq.estimate`", "overflows")
 def estimate(case):
     found = slq.estimate(case.A, lambda s: s.trace("square"), 0.1, **options(case))
