@@ -1,7 +1,4 @@
-"""One call per quantity, continued: norms, condition number, rank to a tolerance.
-
-Thin, as `_functions`.
-"""
+"""One call per quantity, to a tolerance: what is asked of magnitudes, such as norms, condition number and rank."""
 
 from __future__ import annotations
 

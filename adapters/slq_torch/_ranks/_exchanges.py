@@ -1,7 +1,7 @@
 """Exchanges of arrays between the ranks of a group, made of what its backend is quickest at.
 
 Gloo moves arrays from each rank to each other one several times faster than it sums them (measured with 2 and 4 ranks
-of one host: 1.5 to 3 times for vectors, 3 times for a few numbers); so there, ranks send each other what is to be
+of one host: two to three times for vectors and for a few numbers); so there, ranks send each other what is to be
 summed, and add it up in the order of ranks. As many bytes arrive as in a reduction. Several short vectors go in one
 exchange, since the wait for others is the same for one as for many.
 """

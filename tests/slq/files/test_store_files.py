@@ -237,11 +237,14 @@ def test_where_windows_locks_files_it_is_asked_not_to_wait(run, tmp_path, monkey
     assert asked == [(2, 1)]
 
 
-def test_where_folders_cannot_be_flushed_it_is_not_tried(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda _: pytest.fail("flushed"))
-    monkeypatch.setattr(os, "name", "nt")
+@pytest.mark.parametrize(("system", "times"), [("posix", 1), ("nt", 0)])
+def test_folders_are_flushed_where_that_can_be(system, times, tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    monkeypatch.setattr(os, "name", system)
     _store.flush(tmp_path)
     monkeypatch.undo()
+    assert len(flushed) == times
 
 
 def test_a_header_that_is_no_json_is_told(run, tmp_path):
