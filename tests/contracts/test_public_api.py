@@ -12,6 +12,7 @@ import pytest
 import slq
 
 PUBLIC_MODULES = ["slq", "slq.gallery", "slq.plot", "slq_cupy", "slq_jax", "slq_torch", "slq_torch.distributed"]
+EXTRAS = {"cyclopts", "numba", "torch"}
 
 
 def module(name: str) -> ModuleType:
@@ -47,11 +48,21 @@ def public(name: str) -> list[tuple[str, object]]:
     return [(f"{name}.{n}", getattr(found, n)) for n in found.__all__ if not n.startswith("__")]
 
 
+def imported(name: str) -> ModuleType | None:
+    """Import a module of the core, or nothing where it needs an extra that is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name in EXTRAS:
+            return None
+        raise
+
+
 def core_dataclasses() -> list[type]:
     """Find every dataclass with a public name in the modules of the core."""
     modules = pkgutil.walk_packages(slq.__path__, "slq.")
     names = [m.name for m in modules if "__main__" not in m.name]
-    members = (member for n in names for _, member in inspect.getmembers(importlib.import_module(n)))
+    members = (member for n in names for _, member in inspect.getmembers(imported(n)))
     found = {m for m in members if inspect.isclass(m) and dataclasses.is_dataclass(m)}
     own = [c for c in found if c.__module__ in names and not c.__name__.startswith("_")]
     return sorted(own, key=lambda c: c.__qualname__)

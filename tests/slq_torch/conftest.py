@@ -12,6 +12,9 @@ else:
     from torch.nn import functional
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
+    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):  # has no public fully_shard
+        collect_ignore = ["distributed"]
+
     class Attention(nn.Module):
         """One causal attention layer over sequences of width 4."""
 

@@ -78,6 +78,7 @@ class Checkpointed(nn.Module):
         return self.last(checkpoint(lambda t: self.first(t).tanh(), x, use_reentrant=False))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.cpu.amp.autocast:FutureWarning")  # by torch 2.4 itself
 @pytest.mark.parametrize("strategy", ["auto", "graph"])
 def test_activation_checkpoints_give_the_same_hessian(strategy, kit):
     net, batch = kit.make(Checkpointed), kit.samples(6)

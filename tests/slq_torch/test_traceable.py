@@ -1,5 +1,7 @@
 """What torch's tracer dies of is exchanged while it traces, with the same values."""
 
+from inspect import signature
+
 import pytest
 import slq_torch
 import torch
@@ -18,6 +20,8 @@ LOSSES = {
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_squared_error_is_linearized(name, kit):
+    if name == "weighted" and "weight" not in signature(functional.mse_loss).parameters:
+        pytest.skip("this version of torch has no weights here")
     model = nn.Sequential(nn.Linear(4, 3), nn.Tanh()).double()
     x, y = torch.randn(7, 4, dtype=torch.float64), torch.randn(7, 3, dtype=torch.float64)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import slq
+from slq._quadrature._budget import _quantile_over_mean, _variation
 
 
 def run(values, **options):
@@ -58,6 +59,38 @@ def test_the_error_told_when_a_run_stops_holds_nearly_always(tol):
     assert np.mean(np.array(ratios) <= 1) >= 0.95
     assert np.max(ratios) < 1.5
     assert np.median(ratios) > 0.2  # a tenth would be a waste of products
+
+
+@pytest.mark.parametrize("bulk", ["narrow", "heavy-tailed", "one point"])
+def test_a_bulk_that_few_steps_see_as_one_node_is_told_of(bulk):
+    """Ten outliers take all the first steps: what the bulk is like is not seen, and the looks agree by chance."""
+    rng = np.random.default_rng(5)
+    rest = {
+        "narrow": 1e-3 * rng.standard_normal(1990),
+        "heavy-tailed": np.clip(1e-4 * rng.standard_cauchy(1990), -0.3, 1.0),
+        "one point": np.zeros(1990),
+    }
+    values = np.sort(np.append(rest[bulk], np.geomspace(3, 100, 10)))
+    held = []
+    for seed in range(20):
+        s = run(values, probes=1, rng=seed)
+        y = np.linspace(*s.coordinate().forward(values[[0, -1]]), 4000)
+        x = s.coordinate().inverse(y)
+        truth = np.searchsorted(values, x, side="right") / values.size
+        held.append(np.trapezoid(np.abs(s.cdf(x).value - truth), y) / np.ptp(y) <= s.error.total)
+    assert np.mean(held) >= 0.9
+
+
+@pytest.mark.parametrize(("inner", "quantile"), [(True, 0.5821 / 0.3133), (False, 2.4564)])
+def test_the_law_of_the_scatter_goes_by_the_shape_of_the_spectrum(inner, quantile):
+    """The integral of |Brownian bridge| over a uniform spectrum, |normal| where two points hold all eigenvalues."""
+    share = np.linspace(0.0, 1.0, 4001)[1:-1] if inner else np.full(3999, 0.5)
+    variation = _variation(share, np.arange(3999.0))
+    assert _quantile_over_mean(0.95, variation) == pytest.approx(quantile, rel=2e-3)
+
+
+def test_of_no_scatter_at_all_the_law_is_still_a_number():
+    assert np.isfinite(_quantile_over_mean(0.95, _variation(np.ones(10), np.arange(10.0))))
 
 
 def test_parts_shrink_with_steps_and_with_probes():

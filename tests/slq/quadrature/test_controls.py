@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import array_api_strict
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -53,7 +52,7 @@ def test_entries_given_twice_are_added_up():
 
 
 def test_other_array_libraries_are_summed_in_float64(matrix):
-    A = array_api_strict.asarray(matrix)
+    A = pytest.importorskip("array_api_strict").asarray(matrix)
     assert slq.as_operator(A).traces() == traces(matrix)
 
 

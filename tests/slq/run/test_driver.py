@@ -212,6 +212,7 @@ def test_an_ordinary_run_is_silent(bulk, capsys):
 
 
 def test_progress_is_shown_on_stderr_only(bulk, capsys):
+    pytest.importorskip("tqdm")
     slq.spectrum(bulk[0], probes=2, steps=20, rng=0, progress=True)
     out, err = capsys.readouterr()
     assert out == ""
