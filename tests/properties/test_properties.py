@@ -21,7 +21,9 @@ few = settings(max_examples=EXAMPLES, derandomize=True, deadline=None, database=
 PROPERTIES = []
 
 eigenvalues = st.lists(
-    st.one_of(st.floats(-4, 4, allow_subnormal=False), st.sampled_from([-1.0, 0.0, 1.0, 2.0, 1e-7, 3e3])), min_size=1, max_size=24
+    st.one_of(st.floats(-4, 4, allow_subnormal=False), st.sampled_from([-1.0, 0.0, 1.0, 2.0, 1e-7, 3e3])),
+    min_size=1,
+    max_size=24,
 ).map(np.array)
 seeds = st.integers(0, 2**31)
 units = st.integers(-40, 40).map(lambda k: 2.0**k)
