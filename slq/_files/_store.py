@@ -9,7 +9,6 @@ import json
 import os
 import re
 import tempfile
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,7 +48,7 @@ def write(
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            _write_members(file, {"header": np.array(text), **arrays})
+            np.savez(file, header=np.array(text), **arrays)  # numbers and text, so that nothing is pickled
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~umask())
@@ -59,14 +58,6 @@ def write(
         Path(temporary).unlink(missing_ok=True)
         raise
     return path
-
-
-def _write_members(file: IO[bytes], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write what `numpy.savez` does, but no pickle, which NumPy 2.1 cannot be asked for."""
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
 @contextmanager
