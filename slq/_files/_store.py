@@ -44,11 +44,11 @@ def write(
     """Write arrays and facts to `path`, which either stays as it was or becomes the complete new file."""
     path = with_suffix(path)
     header = {"kind": kind, "format": _FORMAT, "facts": texts(facts)}
-    text = json.dumps(header, default=_plain)
+    members: dict[str, Any] = {"header": np.array(json.dumps(header, default=_plain)), **arrays}  # nothing to pickle
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, header=np.array(text), **arrays)  # numbers and text, so that nothing is pickled
+            np.savez(file, **members)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~umask())
