@@ -13,7 +13,7 @@ from scipy.special import stdtrit
 
 from slq import _arrays
 from slq._arrays import Array, Floats
-from slq._estimates import Band
+from slq._estimates import Band, Claim
 from slq._lanczos._lanczos import LanczosRun
 from slq._lanczos._probes import Seed
 from slq._operators._operators import as_symmetric
@@ -22,6 +22,7 @@ from slq._quadrature._quadrature import gauss
 from slq._quadrature._rules import Rules
 from slq._traces._block_krylov import BlockKrylov, require_defined
 from slq._traces._blocks import Blocks, require_counts
+from slq._traces._doubling import diagonal_of, targets
 from slq._traces._sketch import Sketch
 
 # Probes whose spaces are held at once.
@@ -116,7 +117,16 @@ def diagonal(
     return Band(np.arange(n, dtype=np.float64), mean, mean - half, mean + half, confidence, "estimate")
 
 
-def xdiag(A: Any, /, *, products: int, rng: Seed = None, confidence: float = 0.95) -> Band:
+def xdiag(
+    A: Any,
+    /,
+    *,
+    products: int | None = None,
+    rtol: float = 1e-2,
+    rng: Seed = None,
+    confidence: float = 0.95,
+    max_products: int | None = None,
+) -> Band:
     """Estimate the diagonal of A by XDiag: every probe serves the subspace of the others and samples what that leaves.
 
     Better than `diagonal` where the eigenvalues decay.
@@ -125,13 +135,18 @@ def xdiag(A: Any, /, *, products: int, rng: Seed = None, confidence: float = 0.9
     ----------
     A : operator
         Anything that `slq.as_operator` takes.
-    products : int
-        Columns to multiply, at least 4; half makes the sketch, half its basis.
+    products : int, optional
+        Columns to multiply, at least 4, and one more for the test; half makes the sketch, half its basis. By default
+        doubled until `rtol`.
+    rtol : float, default 0.01
+        Half-widths to reach, relative to the entries: as root mean squares over the diagonal.
     rng : int, numpy.random.Generator or None
         Seed.
     confidence : float, default 0.95
         Of the interval of each entry by itself, by Student's law over the leave-one-out estimates, which are not
         independent: an estimate.
+    max_products : int, optional
+        Where doubling ends; 16384 by default. From n products on the diagonal is computed exactly.
 
     Returns
     -------
@@ -140,8 +155,8 @@ def xdiag(A: Any, /, *, products: int, rng: Seed = None, confidence: float = 0.9
 
     Raises
     ------
-    ValueError
-        If `products` is below 4.
+    ValueError, TypeError
+        If an argument is out of range; `products` must be at least 4.
 
     Warns
     -----
@@ -160,17 +175,23 @@ def xdiag(A: Any, /, *, products: int, rng: Seed = None, confidence: float = 0.9
     >>> bool(np.abs(slq.xdiag(A, products=60, rng=0).value - np.diag(A)).max() < 1e-6)
     True
     """
-    require_counts(products=products, least={"products": 4})
     blocks = Blocks(as_symmetric(A), rng)
     sketch, n = Sketch(blocks, "rademacher", keep=True), blocks.operator.n
-    sketch.grow(min(products // 2, n))
+    for target, risk in targets(n, products, rtol, confidence, max_products, 4):
+        if target >= n:
+            value, deviation, quantile = diagonal_of(blocks), np.zeros(n), 0.0
+        else:
+            sketch.grow(target // 2 - sketch.probes)
+            value, deviation = sketch.diagonals()
+            quantile = float(stdtrit(sketch.probes - 1, 1 - risk / 2))
+        rounding = blocks.epsilon * max(sketch.probes, 1) * float(np.max(np.abs(value), initial=0.0))
+        half = quantile * deviation + rounding
+        if np.linalg.norm(half) <= rtol * np.linalg.norm(value):
+            break
     blocks.test(above=1)
-    value, error = (x * (blocks.scale or 1.0) for x in sketch.diagonals())
-    rounding = blocks.epsilon * sketch.probes * float(np.max(np.abs(value), initial=0.0))
-    half = (
-        stdtrit(sketch.probes - 1, (1 + confidence) / 2) * error + rounding if sketch.probes > 1 else error + rounding
-    )
-    return Band(np.arange(n, dtype=np.float64), value, value - half, value + half, confidence, "estimate")
+    claim: Claim = "certified" if target >= n else "estimate"
+    value, half = value * (blocks.scale or 1.0), half * (blocks.scale or 1.0)
+    return Band(np.arange(n, dtype=np.float64), value, value - half, value + half, confidence, claim)
 
 
 def _applied(blocks: Blocks, V: Array, integrand: Integrand, steps: int) -> tuple[Floats, Floats]:

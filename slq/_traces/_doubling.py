@@ -1,18 +1,19 @@
-"""How many products an estimator of a trace gets: as many as asked for, or doubled until a tolerance is met.
+"""How many products an estimator gets: as many as asked for, or doubled until a tolerance is met.
 
-An estimator is a step that keeps what it has and goes on to a number of products. From n products on the trace is
-computed exactly instead.
+An estimator is a step that keeps what it has and goes on to a number of products. From n products on the trace, or the
+diagonal, is computed exactly instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypedDict
 
 import numpy as np
 from scipy.special import stdtrit
 
+from slq._arrays import Floats
 from slq._estimates import ErrorParts, Estimate
 from slq._traces._blocks import Blocks
 from slq._traces._leave_one_out import Found
@@ -39,23 +40,33 @@ def reach(blocks: Blocks, step: Step, products: int | None, effort: Effort, leas
         msg = f"`{min(unknown)}` is no option here: these are products, rng, {', '.join(Effort.__annotations__)}."
         raise TypeError(msg)
     rtol, confidence = effort.get("rtol", 1e-2), effort.get("confidence", 0.95)
-    max_products = effort.get("max_products")
-    _validate(products, rtol, confidence, max_products, least)
     n = blocks.operator.n
-    most = min(_MOST if max_products is None else max_products, n)
-    target = most if products is None else products
-    if products is None and most > _FIRST:
-        target = max(_FIRST, least)
-    looks = max(1, int(np.ceil(np.log2(most / _FIRST))) + 1) if products is None and most > _FIRST else 1
-    while True:
+    for target, risk in targets(n, products, rtol, confidence, effort.get("max_products"), least):
         if target >= n:
             found = _exact(blocks, confidence)
         else:
-            found = _student(step(target), blocks.epsilon, confidence, looks)
-        if products is not None or target >= most or found.high - found.low <= 2 * rtol * abs(found.value):
-            blocks.test(above=2)
-            return _times(found, blocks.scale or 1.0)
+            found = _student(step(target), blocks.epsilon, confidence, risk)
+        if found.high - found.low <= 2 * rtol * abs(found.value):
+            break
+    blocks.test(above=2)
+    return _times(found, blocks.scale or 1.0)
+
+
+def targets(
+    n: int, products: int | None, rtol: float, confidence: float, max_products: int | None, least: int
+) -> Iterator[tuple[int, float]]:
+    """Yield how many products to go on to, and the risk that an interval may take there: several looks share it."""
+    _validate(products, rtol, confidence, max_products, least)
+    if products is not None:
+        yield products, 1 - confidence
+        return
+    most = min(_MOST if max_products is None else max_products, n)
+    target = max(_FIRST, least) if most > _FIRST else most
+    looks = max(1, int(np.ceil(np.log2(most / _FIRST))) + 1) if most > _FIRST else 1
+    while target < most:
+        yield target, (1 - confidence) / looks
         target = min(2 * target, most)
+    yield most, (1 - confidence) / looks
 
 
 def _times(estimate: Estimate, unit: float) -> Estimate:
@@ -67,22 +78,28 @@ def _times(estimate: Estimate, unit: float) -> Estimate:
     )
 
 
-def _student(found: Found, epsilon: float, confidence: float, looks: int) -> Estimate:
-    """Return Student's interval; several looks share the risk."""
-    quantile = float(stdtrit(found.freedom, 1 - (1 - confidence) / (2 * looks)))
+def _student(found: Found, epsilon: float, confidence: float, risk: float) -> Estimate:
+    """Return Student's interval at a risk."""
+    quantile = float(stdtrit(found.freedom, 1 - risk / 2))
     half, rounding = quantile * found.deviation, _ROUNDINGS * epsilon * found.columns * found.size
     low, high = found.value - half - rounding, found.value + half + rounding
     return Estimate(found.value, low, high, ErrorParts(half, 0.0, rounding), confidence, "estimate")
 
 
-def _exact(blocks: Blocks, confidence: float) -> Estimate:
-    """Return the trace from all columns."""
-    n, total, size, width = blocks.operator.n, 0.0, 0.0, 64
+def diagonal_of(blocks: Blocks) -> Floats:
+    """Return the diagonal from all columns, in the blocks' scale."""
+    n, found, width = blocks.operator.n, [], 64
     here = blocks.shards.numbers()[:, None]
     for start in range(0, n, width):
         unit = blocks.from_host(np.asarray(here == np.arange(start, min(start + width, n)), dtype=np.float64))
-        diagonal = blocks.diagonal_of_inner(unit, blocks.product(unit))
-        total, size = total + float(diagonal.sum()), size + float(np.abs(diagonal).sum())
+        found.append(blocks.diagonal_of_inner(unit, blocks.product(unit)))
+    return np.concatenate(found)
+
+
+def _exact(blocks: Blocks, confidence: float) -> Estimate:
+    """Return the trace from all columns."""
+    diagonal = diagonal_of(blocks)
+    total, size = float(diagonal.sum()), float(np.abs(diagonal).sum())
     rounding = _ROUNDINGS * blocks.epsilon * size
     return Estimate(total, total - rounding, total + rounding, ErrorParts(0.0, 0.0, rounding), confidence, "certified")
 

@@ -74,6 +74,29 @@ class TestTrace:
         plain = [float(np.mean(2000 * np.sum(s.weights * np.exp(s.nodes), axis=1))) - truth for s in there]
         assert np.mean(np.square(here)) < 0.1 * np.mean(np.square(plain))
 
+    @pytest.mark.parametrize("rtol", [1e-2, 1e-4])
+    def test_a_tolerance_is_met_and_the_interval_holds(self, rtol):
+        operator, law = slq.gallery.spiked(600)
+        truth = law.trace(np.exp)
+        found = [slq.krylov_aware_trace(operator, "exp", steps=8, probes=4, rtol=rtol, rng=seed) for seed in range(10)]
+        assert all(e.high - e.low <= 2 * rtol * e.value for e in found)
+        assert sum(e.low <= truth <= e.high for e in found) >= 9
+
+    @pytest.mark.parametrize(("steps", "probes"), [(40, 4), (4, 400)])
+    def test_what_makes_the_larger_error_is_doubled(self, steps, probes):
+        A, columns = np.diag(np.linspace(0.01, 1.0, 500)), []
+        counted = slq.as_operator(lambda X: columns.append(X.shape[1]) or A @ X, n=500, block=True)
+        slq.krylov_aware_trace(
+            counted, "sqrt", depth=1, steps=steps, probes=probes, rtol=1e-9, max_products=4000, rng=0
+        )
+        most = max(columns)
+        assert sum(columns) <= 4001
+        assert (most >= 2 * probes) if probes == 4 else (most == probes and sum(columns) > 1.9 * steps * probes)
+
+    def test_where_nothing_is_left_to_sample_a_tolerance_ends_it(self):
+        found = slq.krylov_aware_trace(np.eye(40), "exp", rtol=1e-3, rng=0)
+        assert found.value == pytest.approx(40 * np.e)
+
     def test_log_of_a_definite_matrix(self):
         operator, law = slq.gallery.marchenko_pastur(500)
         found = slq.krylov_aware_trace(operator, "log", steps=30, rng=0, confidence=0.999)
@@ -133,6 +156,26 @@ class TestDiagonal:
         error = np.linalg.norm(d.value - np.diag(A))
         assert error < 0.8 * np.linalg.norm(slq.diagonal(A, probes=40, steps=1, rng=0).value - np.diag(A))
 
+    @pytest.mark.parametrize("rtol", [1e-1, 1e-3])
+    def test_xdiag_doubles_until_a_tolerance(self, with_eigenvalues, rtol):
+        A, columns = with_eigenvalues(0.9 ** np.arange(300)), []
+        counted = slq.as_operator(lambda X: columns.append(X.shape[1]) or A @ X, n=300, block=True)
+        d = slq.xdiag(counted, rtol=rtol, rng=0)
+        assert np.linalg.norm(d.high - d.low) <= 2 * rtol * np.linalg.norm(d.value)
+        assert np.linalg.norm(d.value - np.diag(A)) <= rtol * np.linalg.norm(np.diag(A))
+        assert sum(columns) < (100 if rtol == 1e-1 else 200)
+
+    def test_xdiag_takes_all_columns_where_that_is_what_a_tolerance_needs(self, symmetric):
+        A = symmetric(60)
+        d = slq.xdiag(A, rtol=1e-9, rng=0)
+        np.testing.assert_allclose(d.value, np.diag(A), rtol=1e-12)
+        assert d.claim == "certified"
+        assert np.all((d.low <= np.diag(A)) & (np.diag(A) <= d.high))
+
+    def test_xdiag_ends_at_the_products_it_may_spend(self, symmetric):
+        d = slq.xdiag(symmetric(60), rtol=1e-9, max_products=30, rng=0)
+        assert d.claim == "estimate"
+
     def test_xdiag_is_the_mean_of_leave_one_out_sketches(self, symmetric):
         A, s = symmetric(40), 5
         Omega = Blocks(slq.as_operator(A), 2).draw(range(s), "rademacher")
@@ -154,9 +197,11 @@ class TestDiagonal:
         (lambda A: slq.diagonal(A, indices=[80]), r"`indices` must lie in \[-60, 60\), got 80"),
         (lambda A: slq.diagonal(A, probes=1), "`probes` must be an integer of at least 2, got 1"),
         (lambda A: slq.krylov_aware_trace(A, block=0), "`block` must be an integer of at least 1, got 0"),
-        (lambda A: slq.xdiag(A, products=2), "`products` must be an integer of at least 4"),
+        (lambda A: slq.xdiag(A, products=2), "`products` must be at least 4, got 2"),
+        (lambda A: slq.xdiag(A, rtol=0.0), "`rtol` must be positive, got 0"),
+        (lambda A: slq.krylov_aware_trace(A, rtol=-1.0), "`rtol` must be positive or None, got -1"),
     ],
-    ids=range(8),
+    ids=range(10),
 )
 def test_mistakes_are_explained(symmetric, ask, message):
     with pytest.raises(ValueError, match=message):
