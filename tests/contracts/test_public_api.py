@@ -12,7 +12,7 @@ import pytest
 import slq
 
 PUBLIC_MODULES = ["slq", "slq.gallery", "slq.plot", "slq_cupy", "slq_jax", "slq_torch", "slq_torch.distributed"]
-EXTRAS = {"cyclopts", "numba", "torch"}
+EXTRAS = {"cyclopts", "llvmlite", "numba", "torch"}
 
 
 def module(name: str) -> ModuleType:

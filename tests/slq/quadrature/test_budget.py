@@ -77,7 +77,8 @@ def test_a_bulk_that_few_steps_see_as_one_node_is_told_of(bulk):
         y = np.linspace(*s.coordinate().forward(values[[0, -1]]), 4000)
         x = s.coordinate().inverse(y)
         truth = np.searchsorted(values, x, side="right") / values.size
-        held.append(np.trapezoid(np.abs(s.cdf(x).value - truth), y) / np.ptp(y) <= s.error.total)
+        found = np.trapezoid(np.abs(s.cdf(x).value - truth), y) / np.ptp(y)
+        held.append(found <= s.error.total + 1 / 4000)  # where a jump is between two points is not seen
     assert np.mean(held) >= 0.9
 
 
