@@ -136,3 +136,59 @@ def test_a_history_without_any_spectrum_has_a_page_too():
     text = page(slq.History().append(0, loss=np.nan, note="the loss is nan"), "run")
 
     assert "step 0: the loss is nan" in text
+
+
+def test_recorded_eigenvalues_are_lines_among_the_outliers(history):
+    longer = slq.History().append(0, history.spectra[0], arrays={"eigenvalues": [20.0, 10.0]})
+    longer = longer.append(10, history.spectra[1], arrays={"eigenvalues": [30.0, 10.0]})
+    axes = slq.plot.outliers(longer)
+    drawn = [line for line in axes.lines if line.get_label() == "top eigenvalues"]
+    assert [line.get_ydata().tolist() for line in drawn] == [[20.0, 30.0]]  # the first alone is named
+    assert any(line.get_ydata().tolist() == [10.0, 10.0] for line in axes.lines)
+
+
+def test_a_random_direction_has_its_share_where_the_eigenvectors_are_counted(history):
+    s = history.spectra[0]
+    found = slq.History(metadata={"classes": 3}).append(
+        0, s, arrays={"eigenvalues": [20.0, 10.0]}, subspace_overlap=0.9
+    )
+    drawn = lines(slq.plot.overlap(found))
+    assert drawn["random direction"][0, 1] < 0.05
+
+
+def test_the_energy_of_a_record_without_a_spectrum_is_drawn_alone_on_a_linear_axis(history):
+    operator, _ = slq.gallery.semicircle(100)
+    s = slq.spectrum(operator, probes=2, steps=20, rng=0)
+    energy = {"gradient_nodes": [-1.0, 1.0], "gradient_energy": [0.25, 0.75]}
+    found = slq.History().append(0, s, arrays=energy).append(5, arrays=energy)
+    axes = slq.plot.overlap(found, step=5)
+    assert list(lines(axes)) == ["energy of the gradient"]
+    assert axes.get_xscale() == "linear"
+
+
+def test_a_page_leaves_the_middle_of_many_records_out():
+    found = slq.History()
+    for step in range(120):
+        found = found.append(step, loss=float(step))
+    text = page(found, "long")
+    shown = {int(step) for step in re.findall(r"<tr><td>(\d+)</td>", text)}
+    gone = int(re.search(r">(\d+) more<", text)[1])
+    assert len(shown) + gone == 120
+    assert {0, 119} <= shown
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda: slq.plot.evolution(slq.History()), "`history` has no records"),
+        (lambda: slq.plot.overlap(slq.History().append(0, loss=1.0)), "`history` holds none of"),
+        (
+            lambda: slq.plot.overlap(slq.History().append(0, gradient_concentration=0.5), step_scale="none"),
+            "`step_scale` must",
+        ),
+    ],
+    ids=["empty", "nothing to draw", "scale"],
+)
+def test_what_cannot_be_drawn_is_told(ask, message):
+    with pytest.raises(ValueError, match=message):
+        ask()

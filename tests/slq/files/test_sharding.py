@@ -316,3 +316,10 @@ def test_progress_is_shown_on_stderr_only_if_asked_for(file, tmp_path, capsys):
 
     slq.shard(file("symmetric"), tmp_path / "again", parts=2, progress=True)
     assert "B/s" in capsys.readouterr().err
+
+
+def test_the_name_of_what_is_cut_ends_as_a_sparse_matrix_does(tmp_path):
+    path = tmp_path / "matrix.txt"
+    path.write_text("1 1 1\n")
+    with pytest.raises(ValueError, match=r"matrix\.txt: the name of a sparse matrix ends in"):
+        _sharding._opened(path)

@@ -125,3 +125,18 @@ def test_a_missing_xarray_is_said(history, monkeypatch):
 def test_it_prints_its_numbers_and_notes(history):
     assert repr(history).startswith("History of 3 records, steps 0 to 25, n = 60, 70")
     assert "step 10: the loss is nan" in repr(history)
+
+
+def test_what_is_no_history_equals_none_and_an_empty_one_says_so(history):
+    assert history != "a history"
+    assert repr(slq.History()) == "History of no records"
+
+
+def test_a_history_without_spectra_has_no_common_grid():
+    with pytest.raises(ValueError, match="no record of this history has a spectrum"):
+        slq.History().append(0, loss=1.0).coordinate()
+
+
+def test_a_scalar_that_is_an_array_is_told_where_to_go(history):
+    with pytest.raises(ValueError, match=r"`loss` must be a number, got shape .*`arrays`"):
+        history.append(30, loss=[1.0, 2.0])

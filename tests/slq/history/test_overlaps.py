@@ -74,3 +74,14 @@ def test_vectors_of_torch_and_float32_overlap_as_those_of_numpy(torch):
 def test_what_is_no_orthonormal_block_is_refused_by_name(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0])
+def test_the_confidence_of_an_alignment_is_a_probability(confidence):
+    with pytest.raises(ValueError, match=f"`confidence` must lie strictly between 0 and 1, got {confidence}"):
+        slq.alignment(np.eye(3), np.eye(3), confidence=confidence)
+
+
+def test_the_alignment_with_zero_is_not_a_number():
+    found = slq.alignment(np.eye(3), np.zeros((3, 3)), rng=0)
+    assert np.isnan(found.value)

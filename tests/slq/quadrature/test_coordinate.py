@@ -84,3 +84,10 @@ def test_several_probes_weigh_the_same_and_their_order_does_not_matter():
     weights = np.array([[0.3, 0.4, 0.3], [0.5, 0.4999, 0.0001]])
     assert natural(nodes, weights) == natural(nodes[::-1], weights[::-1])
     assert natural(nodes, weights).scale == "asinh"
+
+
+def test_the_slope_is_the_derivative_in_every_coordinate():
+    x, h = np.array([0.3, 2.0, 50.0]), 1e-6
+    for coordinate in (Coordinate("linear"), Coordinate("asinh", 0.5), Coordinate("log")):
+        measured = (coordinate.forward(x + h) - coordinate.forward(x - h)) / (2 * h)
+        np.testing.assert_allclose(coordinate.slope(x), measured, rtol=1e-6)

@@ -14,7 +14,7 @@ from slq import as_operator, gallery
 from slq._lanczos._lanczos import LanczosRun
 from slq._lanczos._probes import probes
 from slq._lanczos._tridiagonal import Tridiagonal, concatenate
-from slq._quadrature._quadrature import eigen_tridiagonal, radau
+from slq._quadrature._quadrature import eigen_tridiagonal, lobatto, radau
 
 
 def tridiagonal(alpha, beta, length=None):
@@ -333,3 +333,10 @@ class TestEigenTridiagonal:
     def test_off_diagonals_may_be_all_there_is(self):
         theta, _ = eigen_tridiagonal(np.zeros(2), np.array([1e-250]))
         assert_allclose(theta, [-1e-250, 1e-250], rtol=1e-14)
+
+
+def test_the_rule_with_both_ends_is_gauss_where_that_is_exact():
+    T = slq.lanczos(np.diag([1.0, 2.0, 5.0]), np.ones(3), 3)
+    nodes, weights = lobatto(T.alpha[0], np.append(T.beta[0, :2], 0.0), 0.5, 6.0)
+    np.testing.assert_allclose(nodes, [1.0, 2.0, 5.0], rtol=1e-12)
+    np.testing.assert_allclose(weights, 1 / 3, rtol=1e-12)

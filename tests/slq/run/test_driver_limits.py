@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import slq
+from slq._lanczos._basis import factor_of
 
 N = 200
 
@@ -290,3 +291,8 @@ def test_torch_and_strict_arrays_give_the_nodes_of_numpy(options):
         assert (s.probes, s.steps) == (plain.probes, plain.steps)
         np.testing.assert_allclose(s.nodes, plain.nodes, atol=1e-10)
         np.testing.assert_allclose(s.weights, plain.weights, atol=1e-9)
+
+
+def test_vectors_too_long_for_half_precision_are_told():
+    with pytest.raises(ValueError, match=r"`basis` cannot be 'float16' for vectors of more than .* Take 'float32'"):
+        factor_of("float16", 10**10)

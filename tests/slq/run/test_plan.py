@@ -1,5 +1,6 @@
 """Predicted costs against what happens."""
 
+import dataclasses
 import tracemalloc
 
 import numpy as np
@@ -119,3 +120,10 @@ def test_a_tolerance_out_of_range_is_refused(tol):
 def test_no_more_steps_than_the_dimension_are_planned():
     matrix = np.diag(np.linspace(0, 1, 50))
     assert slq.plan(matrix, probes=2, steps=80).products == slq.spectrum(matrix, probes=2, steps=80, rng=0).products
+
+
+def test_a_plan_tells_what_a_product_takes_in_units_that_fit():
+    plan = slq.plan(np.diag(np.linspace(0.0, 1.0, 300)), tol=0.1)
+    assert "for a product" not in str(plan)
+    assert "3 TB for a product" in str(dataclasses.replace(plan, product_bytes=3e12))
+    assert "20 KB for a product" in str(dataclasses.replace(plan, product_bytes=2e4))

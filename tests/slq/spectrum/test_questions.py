@@ -237,3 +237,26 @@ class TestMistakes:
         s = slq.spectrum(with_eigenvalues(values), probes=1, steps=4, rng=0)
         assert s.nodes.min() > 0.1
         assert s.logdet().low <= np.log(values).sum() <= s.logdet().high
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda s: s.rank(-1.0), "`tol` must not be negative, got -1"),
+        (lambda s: s.schatten_norm(0.0), "`p` must be positive, got 0"),
+        (lambda s: s.free_energy(0.0), "`temperature` must be positive, got 0"),
+        (lambda s: s.cdf([0.0], claim="proof"), "`claim` must be 'certified' or 'estimate', got 'proof'"),
+        (lambda s: s.density(kind="log", x=[-1.0, 1.0]), "`x` must be positive with kind='log'"),
+    ],
+    ids=["rank", "norm", "temperature", "claim", "magnitudes"],
+)
+def test_questions_that_have_no_answer_are_refused(ask, message):
+    s = slq.spectrum(np.diag(np.linspace(0.5, 1.0, 30)), probes=2, steps=5, rng=0)
+    with pytest.raises(ValueError, match=message):
+        ask(s)
+
+
+def test_nothing_lies_beyond_a_tolerance_above_all_eigenvalues():
+    s = slq.spectrum(np.diag(np.linspace(0.5, 1.0, 30)), probes=2, steps=5, rng=0)
+    found = s.rank(10.0)
+    assert (found.value, found.low, found.high) == (0, 0, 0)

@@ -148,3 +148,9 @@ def test_two_passes_take_four_vectors_beside_the_result():
         tracemalloc.stop()
         assert found.value.shape == b.shape
         assert peak - 1 <= least + 0.2
+
+
+def test_steps_whose_vectors_memory_does_not_hold_take_two_passes():
+    found = slq.apply(A, B[:, 0], "exp", steps=12, memory=N * 8 * 6)
+    np.testing.assert_allclose(found.value, exact(np.exp, B[:, 0]), rtol=1e-6)
+    assert found.products == 24

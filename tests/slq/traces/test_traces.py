@@ -198,3 +198,15 @@ def test_intervals_hold_where_eigenvalues_decay_and_samples_depend_on_each_other
     operator = slq.as_operator(lambda X: values[:, None] * X, n=300, block=True)
     found = [ALL[name](operator, products=24, rng=seed) for seed in range(40)]
     assert np.mean([e.low <= values.sum() <= e.high for e in found]) >= 0.9
+
+
+@pytest.mark.parametrize("ask", [slq.hutchpp, slq.xtrace, slq.xnystrace])
+def test_the_trace_of_zero_is_zero_for_certain_as_far_as_any_probe_sees(ask):
+    found = ask(np.zeros((300, 300)), products=12, rng=0)
+    assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
+
+
+def test_the_diagonal_of_zero_is_zero():
+    found = slq.xdiag(np.zeros((300, 300)), products=12, rng=0)
+    assert not found.value.any()
+    assert not (found.high - found.low).any()
