@@ -52,8 +52,9 @@ def gradient_concentration(gradient: Array, vectors: Array, /) -> float:
 
     References
     ----------
-    Ghorbani, Krishnan & Xiao 2019, arXiv:1901.10159, with the dominant eigenspace as V. Gur-Ari, Roberts &
-    Dyer 2018, arXiv:1812.04754, call it the fraction of the gradient in the top subspace.
+    Gur-Ari, Roberts & Dyer 2018, arXiv:1812.04754, section 2.1, where it is f_top, the fraction of the gradient in the
+    top subspace. Ghorbani, Krishnan & Xiao 2019, arXiv:1901.10159, follow it over the steps, with the dominant
+    eigenspace as V.
 
     Examples
     --------
@@ -79,7 +80,8 @@ def gradient_energy(A: Any, gradient: Array, /, steps: int = 40) -> Rule:
 
     Lanczos started at g: the Gauss rule of that run stands for the measure
     :math:`\sum_i (u_i^T g)^2 / \|g\|^2 \, \delta(\lambda - \lambda_i)`, exactly for polynomials up to degree
-    2 steps - 1, without any eigenvector. Costs `steps` products and memory for as many vectors.
+    2 steps - 1, without any eigenvector. So two steps are enough for the cosine between g and H g, the mean of the
+    nodes over the root of their mean square. Costs `steps` products and memory for as many vectors.
 
     Parameters
     ----------
@@ -103,6 +105,7 @@ def gradient_energy(A: Any, gradient: Array, /, steps: int = 40) -> Rule:
     References
     ----------
     Golub & Meurant 2010, Matrices, Moments and Quadrature with Applications, chapter 7, for the rule of a start vector.
+    Gur-Ari, Roberts & Dyer 2018, arXiv:1812.04754, equation 2, for the cosine.
 
     Examples
     --------
@@ -139,7 +142,8 @@ def subspace_overlap(first: Array, second: Array, /) -> float:
 
     References
     ----------
-    Gur-Ari, Roberts & Dyer 2018, arXiv:1812.04754, with V and W the top eigenspaces at two steps.
+    Gur-Ari, Roberts & Dyer 2018, arXiv:1812.04754, equation 4, with V and W the top eigenspaces at two steps; there
+    both have k columns, and the root is k.
 
     Examples
     --------

@@ -35,7 +35,7 @@ def outlier_ratio(eigenvalues: npt.ArrayLike, k: int, /) -> float:
 
     References
     ----------
-    Ghorbani, Krishnan & Xiao 2019, arXiv:1901.10159, who follow it over the steps.
+    Ghorbani, Krishnan & Xiao 2019, arXiv:1901.10159, who follow it over the steps, with k the number of classes.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def negative_mass(spectrum: Spectrum, /) -> Estimate:
 
     References
     ----------
-    Ghorbani, Krishnan & Xiao 2019, arXiv:1901.10159.
+    Ghorbani, Krishnan & Xiao 2019, arXiv:1901.10159: the integral of their density over the negative axis.
 
     Examples
     --------
@@ -149,6 +149,7 @@ def sharpness(largest: float, learning_rate: float, /) -> float:
     References
     ----------
     Cohen et al. 2021, Gradient descent on neural networks typically occurs at the edge of stability, arXiv:2103.00065.
+    There the largest eigenvalue itself is called sharpness, and compared with 2 / learning rate.
 
     Examples
     --------

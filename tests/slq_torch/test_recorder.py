@@ -61,15 +61,23 @@ def seeded():
     np.random.seed(3)  # noqa: NPY002
 
 
+@pytest.mark.parametrize("frozen", [False, True], ids=["all trained", "a part frozen"])
 @pytest.mark.parametrize("mode", ["train", "eval"])
-def test_training_is_bit_for_bit_the_same_with_and_without(data, mode):
+def test_training_is_bit_for_bit_the_same_with_and_without(data, mode, frozen):
+    def made():
+        model = network()
+        if frozen:  # in one model flags of both kinds
+            model[0].requires_grad_(False)
+            model[1].eval()
+        return model
+
     seeded()
-    plain = network()
+    plain = made()
     own = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9)
     expected = train(plain, data, 8, optimizer=own)
     drawn = random.random(), np.random.random(), torch.rand(1).item()  # noqa: NPY002
     seeded()
-    model = network()
+    model = made()
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*data), batch_size=20, shuffle=True)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     recorder = slq_torch.Recorder(model, loss, loader, mode=mode, **QUICK)
@@ -81,8 +89,9 @@ def test_training_is_bit_for_bit_the_same_with_and_without(data, mode):
     for (name, a), (_, b) in zip(plain.state_dict().items(), model.state_dict().items(), strict=True):
         assert torch.equal(a, b), name  # BatchNorm's statistics are in it
     for a, b in zip(plain.parameters(), model.parameters(), strict=True):
-        assert torch.equal(a.grad, b.grad)
-    assert model.training
+        assert a.requires_grad == b.requires_grad
+        assert (a.grad is b.grad is None) or torch.equal(a.grad, b.grad)
+    assert [module.training for module in model.modules()] == [module.training for module in plain.modules()]
     for a, b in zip(own.state.values(), optimizer.state.values(), strict=True):
         assert torch.equal(a["momentum_buffer"], b["momentum_buffer"])
 

@@ -124,7 +124,8 @@ def class_decomposition(
     References
     ----------
     Papyan (2020), Traces of class/cross-class structure pervade deep learning spectra, JMLR 21,
-    arXiv:2008.11865. There the parts are called class, cross-class, within-class and c = c'.
+    arXiv:2008.11865: equation 6.2 for G, 6.4 for its parts, called class, cross-class, within-class
+    and c = c' there.
 
     Examples
     --------

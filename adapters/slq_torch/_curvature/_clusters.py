@@ -1,7 +1,8 @@
 """Cluster means of gradients, and the four parts of a softmax classifier's Gauss-Newton matrix made with them.
 
-Source: Papyan (2020), arXiv:2008.11865. Notation: g_icc' is the gradient that sample i of class c would have if its
-label were c', weighted by w_icc' = p_c'(x_i) / N; delta_cc' are the weighted means over i, delta_c those over c' != c.
+Source: Papyan (2020), arXiv:2008.11865, equation 6.4. Notation: g_icc' is the gradient that sample i of class c would
+have if its label were c', weighted by w_icc' = p_c'(x_i) / N; delta_cc' are the weighted means over i, delta_c those
+over c' != c.
 """
 
 from collections.abc import Callable

@@ -133,8 +133,8 @@ def residual(
 
     References
     ----------
-    Papyan (2019), The full spectrum of deepnet Hessians at scale, arXiv:1811.07062: the bulk of
-    the Hessian's spectrum is that of R (his H), the outliers come from G.
+    Papyan (2019), The full spectrum of deepnet Hessians at scale, arXiv:1811.07062, figure 3:
+    the bulk of the Hessian's spectrum is that of R (his H), the outliers come from G.
 
     Examples
     --------

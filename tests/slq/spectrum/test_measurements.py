@@ -33,6 +33,13 @@ def test_energy_has_the_moments_of_the_gradient():
         assert rule.weights[0] @ rule.nodes[0] ** power == pytest.approx(moment, rel=1e-9)
 
 
+def test_two_steps_from_the_gradient_tell_its_cosine_with_its_product():
+    rule = slq.gradient_energy(A, G, steps=2)
+    mean, square = (rule.weights[0] @ rule.nodes[0] ** power for power in (1, 2))
+
+    assert mean / np.sqrt(square) == pytest.approx(G @ A @ G / (np.linalg.norm(G) * np.linalg.norm(A @ G)))
+
+
 def test_ratios_and_shares_are_those_of_the_eigenvalues():
     s = slq.spectrum(A, rng=0)  # small enough for all columns
 
