@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 StepScale = Literal["auto", "linear", "log"]
 # Steps are drawn on a logarithmic axis where the longest distance between records exceeds the shortest so many times.
 _UNEVEN = 20.0
+# Columns of a legend above the axes at most, and its width in theirs: it may reach over the labels to their left.
+_COLUMNS, _WIDTH = 4, 1.15
 
 
 def require_history(history: Any, name: str) -> None:
@@ -68,10 +70,13 @@ def upright_eigenvalues(axes: Axes, x: Floats, coordinate: Coordinate) -> None:
 
 
 def legend_above(axes: Axes) -> Axes:
-    """Show the legend above the axes, where it hides nothing."""
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(
-            frameon=False, fontsize="x-small", handlelength=1.4, ncols=4, columnspacing=1.2,
+    """Show the legend above the axes, where it hides nothing, in as many rows as its figure is too narrow for one."""
+    entries = len(axes.get_legend_handles_labels()[0])
+    for columns in range(min(entries, _COLUMNS), 0, -1):
+        drawn = axes.legend(
+            frameon=False, fontsize="x-small", handlelength=1.4, ncols=columns, columnspacing=1.2,
             loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.1,
         )  # fmt: skip
+        if drawn.get_window_extent().width <= _WIDTH * axes.bbox.width:
+            break
     return axes

@@ -105,6 +105,18 @@ def test_overlaps_are_drawn_over_the_steps_and_energy_at_one(history):
     assert energy[1:3].tolist() == [[60.0, 0.75], [0.0, 1.0]]
 
 
+@pytest.mark.parametrize("width", [5.0, 3.5])
+@pytest.mark.parametrize("name", ["evolution", "outliers", "overlap"])
+def test_a_legend_stays_within_its_figure(history, name, width):
+    figure, axes = pyplot.subplots(figsize=(width, 2.8), layout="constrained")
+    getattr(slq.plot, name)(history, axes)
+    figure.canvas.draw()
+    extent = axes.get_legend().get_window_extent()
+
+    assert extent.x0 >= 0
+    assert extent.x1 <= figure.bbox.width + 1  # pixels are whole
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
