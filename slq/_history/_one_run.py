@@ -36,6 +36,9 @@ _SPARE, _LEAST_BASIS = 10, 48
 _ROUNDINGS = 4.0
 # Steps are those that the distribution takes, and none more for single eigenvalues.
 _NONE = 1.0
+# Steps that eigenpairs take in any case, each: where a spectrum would do with fewer, since it is one wide bulk, it
+# begins with two thirds of them, which the eigenpairs save again. Of the matrix's dimension they are a part at most.
+_PER_PAIR, _PART = 3, 4
 # Products that eigenpairs may take, and how many between looks.
 _LIMIT, _LOOK = 1000, 4
 
@@ -90,7 +93,7 @@ def spectrum_and_top(
     before : array, shape (n, s), optional
         Vectors near the wanted ones, for where the run keeps none.
     expected : int, optional
-        Steps that a matrix much like this one took.
+        Steps that a matrix much like this one took; with eigenpairs, at least about those that they take.
     test : bool
         Whether to test symmetry and repeatability.
 
@@ -102,6 +105,8 @@ def spectrum_and_top(
         None for k = 0.
     """
     first = None if probes is not None or scatter_of_one(A.shape[0], _DEVIATION) > tol else 1
+    if k:
+        expected = max(expected or 0, min(_PER_PAIR * k, A.shape[0] // _PART))
     session = open_session(A, probes=probes, steps=steps, first=first, rng=rng, test=test)
     taken: list[_Ritz] = []
 

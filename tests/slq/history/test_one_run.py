@@ -67,6 +67,16 @@ def test_where_the_length_is_known_about_the_first_step_that_is_enough_is_the_la
         assert not settled(error.quadrature, error.sampling, 1, 0.02 - error.numeric)
 
 
+def test_a_spectrum_makes_the_steps_that_its_eigenpairs_take_anyway():
+    operator = as_operator(slq.gallery.semicircle(3000)[0])
+    alone, _ = spectrum_and_top(operator, 0, **GIVEN | {"tol": 0.05})
+    spectrum, top = spectrum_and_top(operator, 10, **GIVEN | {"tol": 0.05})
+
+    assert alone.steps < 21 == spectrum.steps
+    before, least = spectrum_and_top(operator, 10, **GIVEN | {"probes": 1, "steps": alone.steps})
+    assert spectrum.products + top.products <= before.products + least.products + 5  # eigenpairs look at every fourth
+
+
 @pytest.mark.parametrize("steps", [3, 10_000], ids=["few", "all"])
 def test_where_no_vectors_are_there_pairs_are_searched_for(steps):
     values = np.concatenate([np.linspace(-1, 1, 37), [3.0, 4.0, 5.0]])
