@@ -57,7 +57,8 @@ def planned(
     records : int
         That are due.
     costs : sequence of Cost
-        Of the last records; or, if `fresh`, of one from nothing and one from the eigenvectors of the same matrix.
+        Of the last records; or, if `fresh`, of one from nothing and one from the eigenvectors of the same matrix. The
+        first of these has also taken what only first calls take: seconds are those of the second, by products.
     fresh : bool
         Whether that is so. A matrix that has moved costs between the two: the mean is planned with.
     training : float, optional
@@ -65,6 +66,9 @@ def planned(
     budget : float, optional
         Largest share of them.
     """
+    if fresh and costs[-1].products:
+        rate = costs[-1].seconds / costs[-1].products
+        costs = [Cost(cost.products, cost.products * rate) for cost in costs]
     each = Cost(*(sum(column) / len(costs) for column in zip(*costs, strict=True)))
     first = costs[0] if fresh else each
     if budget is not None and training is not None:
