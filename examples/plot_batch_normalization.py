@@ -28,7 +28,7 @@ from torch.nn.functional import avg_pool2d, cross_entropy
 import slq
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--seeds", type=int, default=3)
+parser.add_argument("--seeds", type=int, default=5)
 parser.add_argument("--steps", type=int, default=300)
 parser.add_argument("--every", type=int, default=50, help="steps between two records")
 parser.add_argument("--held", type=int, default=200, help="digits at which the Hessian is taken")

@@ -1,11 +1,12 @@
 """
-Residual connections, and a drop of the learning rate
-=====================================================
+Depth, residual connections, and a drop of the learning rate
+============================================================
 
-Two things that people do to train deep networks, seen in the spectrum of the Hessian: connections past the
-convolutions, of which Ghorbani, Krishnan and Xiao (2019, The effect of network depth on the optimization landscape) say
-that they take away outliers, and a learning rate that drops by a factor of ten. MNIST digits, seven convolutions with
-batch normalisation, several seeds; the run whose rate drops is a copy of the one whose rate does not.
+Three things seen in the spectrum of the Hessian. Ghorbani, Krishnan and Xiao (2019, The effect of network depth on the
+optimization landscape) say that spectra of deeper networks have heavier tails, that is more outliers, and that
+connections past the convolutions mitigate that. And a learning rate that drops by a factor of ten, as in the schedules
+of such networks. MNIST digits, 7 and 21 convolutions with batch normalisation, several seeds; the run whose rate drops
+is a copy of one whose rate does not.
 """
 
 # %%
@@ -27,9 +28,9 @@ from torch.nn.functional import avg_pool2d, cross_entropy, relu
 import slq
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--seeds", type=int, default=3)
-parser.add_argument("--blocks", type=int, default=3, help="of two convolutions each")
-parser.add_argument("--steps", type=int, default=150, help="training steps before the drop, and half as many after it")
+parser.add_argument("--seeds", type=int, default=5)
+parser.add_argument("--blocks", type=int, nargs=2, default=(3, 10), help="of two convolutions each: shallow and deep")
+parser.add_argument("--steps", type=int, default=300, help="training steps before the drop, and a third of them after")
 parser.add_argument("--held", type=int, default=100, help="digits at which the Hessian is taken")
 parser.add_argument("--save", help="file for the picture")
 options = parser.parse_args()
@@ -55,10 +56,10 @@ class Block(nn.Module):
         return relu(self.inside(z) + z if self.residual else self.inside(z))
 
 
-def network(residual, width=12):
+def network(blocks, residual, width=8):
     first = [nn.Conv2d(1, width, 3, 2, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-    blocks = [Block(width, residual) for _ in range(options.blocks)]
-    return nn.Sequential(*first, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
+    middle = [Block(width, residual) for _ in range(blocks)]
+    return nn.Sequential(*first, *middle, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
 
 
 def loss(model, batch):
@@ -68,16 +69,24 @@ def loss(model, batch):
 # %%
 # Training
 # --------
-# At the drop the network and the momentum are copied, and both copies see the same batches.
+# Single eigenvalues scatter from step to step, since the batches do: so there are several records, and means are over
+# them. At the drop the network and the momentum are copied, and both copies see the same batches.
 
-DROP, END = options.steps, options.steps + options.steps // 2
-RECORDED = [DROP // 3, DROP, END]
+DROP, END = options.steps, options.steps + options.steps // 3
+BEFORE = [round(part * DROP) for part in (0, 1 / 12, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1)]
+AFTER = [DROP + round(part * (END - DROP)) for part in (0.25, 0.5, 0.75, 1)]
+LATE = [BEFORE.index(step) for step in BEFORE if step >= DROP / 3]
+RATE = 0.05
 
 
 def recorder_of(model, seed):
     return slq_torch.Recorder(
-        model, loss, held, every=RECORDED, top=10, energy=0, probes=1, steps=30, accuracy=1e-2, rng=seed, classes=10
+        model, loss, held, every=BEFORE + AFTER, top=10, energy=0, probes=1, steps=30, accuracy=1e-2, rng=seed
     )
+
+
+def sgd(model):
+    return torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9)
 
 
 def train(model, optimizer, recorder, first, last, rate, batches):
@@ -92,52 +101,87 @@ def train(model, optimizer, recorder, first, last, rate, batches):
         recorder.step(step, loss=value, lr=rate)
 
 
-runs = {"residual": [], "without": [], "residual, rate dropped": []}
+shallow, deep = options.blocks
+ARMS = {"shallow": (shallow, False), "deep": (deep, False), "deep, residual": (deep, True)}
+runs = {name: [] for name in [*ARMS, "rate dropped"]}
 for seed in range(options.seeds):
-    for residual in (False, True):
+    for name, (blocks, residual) in ARMS.items():
         torch.manual_seed(seed)
-        model, batches = network(residual), torch.Generator().manual_seed(seed)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-        recorder = recorder_of(model, seed)
-        train(model, optimizer, recorder, 0, DROP, 0.05, batches)
+        model, batches = network(blocks, residual), torch.Generator().manual_seed(seed)
+        optimizer, recorder = sgd(model), recorder_of(model, seed)
+        train(model, optimizer, recorder, 0, DROP, RATE, batches)
         if residual:
             other = copy.deepcopy(model)
-            optimizer2 = torch.optim.SGD(other.parameters(), lr=0.05, momentum=0.9)
-            optimizer2.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-            recorder2, batches2 = recorder_of(other, seed), torch.Generator()
-            batches2.set_state(batches.get_state())
-            train(other, optimizer2, recorder2, DROP + 1, END, 0.005, batches2)
-            runs["residual, rate dropped"].append(recorder2.history)
-        train(model, optimizer, recorder, DROP + 1, END, 0.05, batches)
-        runs["residual" if residual else "without"].append(recorder.history)
+            its_optimizer, its_recorder, its_batches = sgd(other), recorder_of(other, seed), torch.Generator()
+            its_optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+            its_batches.set_state(batches.get_state())
+            train(other, its_optimizer, its_recorder, DROP + 1, END, RATE / 10, its_batches)
+            runs["rate dropped"].append(its_recorder.history)
+            train(model, optimizer, recorder, DROP + 1, END, RATE, batches)
+        runs[name].append(recorder.history)
 
 # %%
 # The numbers
 # -----------
-# Ratios are geometric means over seeds, with 95 % of Student's t.
+# Ratios are geometric means over records and over seeds, with 95 % of Student's t over the seeds. The smallest
+# eigenvalue is given by its magnitude; the Frobenius norm weighs all of them.
 
 
-def factor(ratios):
-    logs = np.log(ratios)
+def measured(history):
+    return {
+        "largest": history.scalars["largest"],
+        "smallest": -history.scalars["smallest"],
+        "norm": np.array([s.frobenius_norm().value for s in history.spectra]),
+        "largest / tenth": history.scalars["outlier_ratio"],
+        "outliers": np.maximum(history.scalars["outliers"], 1),  # none counts as one, for the logarithm
+        "loss": history.scalars["evaluation_loss"],
+    }
+
+
+def factor(logs):
     error = logs.std(ddof=1) / np.sqrt(logs.size) if logs.size > 1 else np.nan
     half = stdtrit(max(logs.size - 1, 1), 0.975) * error
-    low, value, high = np.exp(logs.mean() + half * np.array([-1, 0, 1]))
-    return f"{value:.2f} ({low:.2f} to {high:.2f})"
+    return "{:.2f} ({:.2f} to {:.2f})".format(*np.exp(logs.mean() + np.array([0, -half, half])))
 
 
-def column(name, key, index):
-    return np.array([h.scalars[key][index] for h in runs[name]])
+numbers = {name: [measured(history) for history in histories] for name, histories in runs.items()}
 
 
-for i, step in enumerate(RECORDED):
-    print(f"step {step}, without residual connections over with them:", end=" ")
-    for key in ("largest", "outlier_ratio", "trace", "evaluation_loss"):
-        print(f"{key} {factor(column('without', key, i) / column('residual', key, i))}", end="; ")
+def compare(title, first, second, records, its_records=None):
+    """Print the ratios of the first network's numbers to the second's, whose records are one selection per seed."""
+    print(title, end=": ")
+    its_records = its_records or [records] * options.seeds
+    for key in numbers[first][0]:
+        logs = [
+            np.log(one[key][records]).mean() - np.log(two[key][its]).mean()
+            for one, two, its in zip(numbers[first], numbers[second], its_records, strict=True)
+        ]
+        print(f"{key} {factor(np.array(logs))}", end="; ")
     print()
-print(f"{END - DROP} steps after the drop over no drop:", end=" ")
-for key in ("largest", "outlier_ratio", "trace", "evaluation_loss"):
-    print(f"{key} {factor(column('residual, rate dropped', key, -1) / column('residual', key, -1))}", end="; ")
-print()
+
+
+late = f"steps {BEFORE[LATE[0]]} to {DROP}"
+compare("after one step, deep over shallow", "deep", "shallow", [0])
+compare(f"{late}, deep over shallow", "deep", "shallow", LATE)
+compare("after one step, without over with residual connections", "deep", "deep, residual", [0])
+compare(f"{late}, without over with residual connections", "deep", "deep, residual", LATE)
+
+# %%
+# The one with residual connections has learnt more by then, and where the loss is small, so are eigenvalues: what is
+# left if the records are those where its loss is nearest to the final one of the other?
+
+last = len(BEFORE) - 1
+same = [
+    [int(np.abs(np.log(two["loss"][: last + 1] / one["loss"][last])).argmin())]
+    for one, two in zip(numbers["deep"], numbers["deep, residual"], strict=True)
+]
+compare("at the same loss, without over with residual connections", "deep", "deep, residual", [last], same)
+
+# %%
+# The run whose rate drops has records after the drop only, the other those before it too.
+
+after, kept = f"{AFTER[0] - DROP} to {END - DROP} steps after the drop", slice(last + 1, None)
+compare(f"{after}, over no drop", "rate dropped", "deep, residual", slice(None), [kept] * options.seeds)
 
 # %%
 # The picture
@@ -146,13 +190,13 @@ print()
 
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained", sharey=True)
 pairs = (
-    [("residual", 0, "residual"), ("without", 0, "without")],
-    [("residual", -1, "rate kept"), ("residual, rate dropped", -1, "rate dropped")],
+    [("deep", last, "without residual connections"), ("deep, residual", last, "with them")],
+    [("deep, residual", -1, "rate kept"), ("rate dropped", -1, "rate dropped")],
 )
 for ax, pair in zip(axes, pairs, strict=True):
     for name, index, label in pair:
         slq.plot.density(runs[name][0].spectra[index], ax, label=label)
-axes[0].set_title(f"step {RECORDED[0]}: residual connections", fontsize="medium")
+axes[0].set_title(f"step {DROP}: {2 * deep + 1} convolutions", fontsize="medium")
 axes[1].set_title(f"step {END}: {END - DROP} steps after the drop", fontsize="medium")
 if options.save:
     figure.savefig(options.save, dpi=100)

@@ -8,78 +8,97 @@ logarithmic axis only. Both are small enough for all their eigenvalues, so estim
 """
 
 # %%
-# The spiked Wishart matrix
-# -------------------------
-# diag(5, 4, 3, 0, ...) + Z Z^T / 2000 with normal Z, and 128 products, as there.
+# The matrices
+# ------------
+# diag(5, 4, 3, 0, ...) + Z Z^T / 2000 with normal Z, and Z Z^T / 500 with Pareto variables; both anew with every seed.
 
 import argparse
 
 import matplotlib.pyplot as plt
 import numpy as np
+from scipy.special import stdtrit
 
 import slq
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--wishart", type=int, default=2000, help="size of the first matrix")
 parser.add_argument("--pareto", type=int, default=500, help="size of the second")
+parser.add_argument("--seeds", type=int, default=10)
 parser.add_argument("--save", help="file for the picture")
 options = parser.parse_args()
 
-rng = np.random.default_rng(0)
-n = options.wishart
-Z = rng.standard_normal((n, n))
-spiked = Z @ Z.T / n
-spiked[[0, 1, 2], [0, 1, 2]] += (5.0, 4.0, 3.0)
-n = options.pareto
-Z = rng.pareto(1.0, (n, n))
-heavy = Z @ Z.T / n
-names = {"spiked Wishart": spiked, "Pareto": heavy}
-exact = {name: np.linalg.eigvalsh(A) for name, A in names.items()}
+
+def spiked_wishart(rng):
+    n = options.wishart
+    Z = rng.standard_normal((n, n))
+    return Z @ Z.T / n + np.diag(np.append([5.0, 4.0, 3.0], np.zeros(n - 3)))
+
+
+def pareto(rng):
+    n = options.pareto
+    Z = rng.pareto(1.0, (n, n))
+    return Z @ Z.T / n
+
 
 # %%
 # Spectra by products alone
 # -------------------------
-# Ten probes with 128 steps for the first; 256 steps for the second, whose eigenvalues span many decades.
+# Ten probes with 128 steps for the first, as there; 256 steps for the second, whose eigenvalues span many decades.
 
-spectra = {
-    name: slq.spectrum(A, probes=10, steps=min(steps, len(A)), rng=0)
-    for (name, A), steps in zip(names.items(), (128, 256), strict=True)
-}
-for name, s in spectra.items():
-    between = (exact[name][1:] + exact[name][:-1]) / 2
-    share = np.arange(1, s.n) / s.n
-    band = s.cdf(between)
-    inside = np.mean((band.low <= share) & (share <= band.high))
-    print(
-        f"{name}: distribution between neighbours off by {np.abs(band.value - share).mean():.2%} on average,", end=" "
-    )
-    print(f"inside the 95 % band at {inside:.1%} of them")
+MATRICES = {"spiked Wishart": (spiked_wishart, 128), "Pareto": (pareto, 256)}
+runs = {name: [] for name in MATRICES}
+for seed in range(options.seeds):
+    rng = np.random.default_rng(seed)
+    for name, (made, steps) in MATRICES.items():
+        A = made(rng)
+        runs[name].append((slq.spectrum(A, probes=10, steps=min(steps, len(A)), rng=seed), np.linalg.eigvalsh(A)))
+
+
+# %%
+# How far off
+# -----------
+# Beside all eigenvalues; intervals are 95 % of Student's t over the seeds, which differ in matrix and probes.
+
+
+def interval(values):
+    values = np.asarray(values, dtype=np.float64)
+    spread = values.std(ddof=1) / np.sqrt(values.size) if values.size > 1 else np.nan
+    return f"{values.mean():.3g} ± {spread * stdtrit(max(values.size - 1, 1), 0.975):.2g}"
+
+
+for name, found in runs.items():
+    off, inside = [], []
+    for s, exact in found:
+        band = s.cdf((exact[1:] + exact[:-1]) / 2)
+        share = np.arange(1, s.n) / s.n
+        off.append(100 * np.abs(band.value - share).mean())
+        inside.append(np.mean((band.low <= share) & (share <= band.high)))
+    print(f"{name}: distribution between neighbours off by ({interval(off)}) % on average,", end=" ")
+    print(f"inside the 95 % band at {min(inside):.1%} of them or more")
 
 # %%
 # Three eigenvalues stand apart in the first matrix, about where theory puts those of 5, 4 and 3 (not at 5, 4 and 3:
-# the bulk pushes them outwards).
+# the bulk pushes them outwards). In the second, where is the median on a logarithmic axis? It spans decades.
 
-found, top = spectra["spiked Wishart"].outliers, exact["spiked Wishart"][::-1][:3]
-off = np.abs(np.sort(found.values)[::-1][:3] - top).max()
-print(f"{len(found)} outliers, {np.round(top, 3)}; off by at most {off:.1e}")
-
-# %%
-# In the second, where are the eigenvalues on a logarithmic axis? A decade is 2.3 units of ln.
-
-shares = (0.25, 0.5, 0.75)
-band, right = spectra["Pareto"].quantile(shares), np.quantile(exact["Pareto"], shares)
-for i, q in enumerate(shares):
-    print(f"{q:.0%} lie below {band.value[i]:.4g} ({band.low[i]:.4g} to {band.high[i]:.4g}), exact {right[i]:.4g}")
+counts = sorted({len(s.outliers) for s, _ in runs["spiked Wishart"]})
+off = [np.abs(np.sort(s.outliers.values)[-3:] - exact[-3:]).max() for s, exact in runs["spiked Wishart"]]
+print(f"{' or '.join(map(str, counts))} outliers, off by at most {max(off):.1e}")
+medians = [s.quantile([0.5]) for s, _ in runs["Pareto"]]
+truths = [np.quantile(exact, 0.5, method="inverted_cdf") for _, exact in runs["Pareto"]]
+held = [band.low[0] <= truth <= band.high[0] for band, truth in zip(medians, truths, strict=True)]
+ratios = [np.log(band.value[0] / truth) for band, truth in zip(medians, truths, strict=True)]
+print(f"logarithm of the median off by {interval(np.abs(ratios))}, its 95 % interval holds {sum(held)} of {len(held)}")
 
 # %%
 # The picture
 # -----------
-# Grey: all eigenvalues.
+# Of the first seed. Grey: all eigenvalues.
 
 figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.8), layout="constrained")
-slq.plot.density(spectra["spiked Wishart"], axes[0], exact=exact["spiked Wishart"], label="10 probes × 128 steps")
-slq.plot.density(spectra["Pareto"], axes[1], exact=exact["Pareto"], kind="log", label="10 probes × 256 steps")
-for ax, (name, s) in zip(axes, spectra.items(), strict=True):
+for ax, (name, found) in zip(axes, runs.items(), strict=True):
+    s, exact = found[0]
+    log = {"kind": "log"} if name == "Pareto" else {}
+    slq.plot.density(s, ax, exact=exact, label=f"10 probes × {MATRICES[name][1]} steps", **log)
     ax.set_title(f"{name}, n = {s.n}", fontsize="medium")
 if options.save:
     figure.savefig(options.save, dpi=100)
