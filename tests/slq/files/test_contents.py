@@ -150,6 +150,7 @@ def test_a_history_that_cannot_be_is_refused(forged, arrays, facts, name):
         ({"rows0": np.zeros(3)}, {}, r"rows0: shape \(3,\)"),
         ({"rows0": np.zeros((3, 1))}, {}, r"rows0: shape \(3, 1\)"),
         ({"rows0": np.full((3, 10), np.nan)}, {}, "rows0: not a number"),
+        ({"columns": np.zeros((2, 3))}, {}, r"columns: shape \(2, 3\)"),
         ({"widths0": np.ones(3)}, {}, "widths0: type float64"),
         ({}, {"content.tests": [[0.0, "a", 1]]}, "sizes that are none"),
         ({}, {"content.batches.0.scale": []}, "sizes that are none"),

@@ -111,6 +111,23 @@ def test_an_archive_cannot_announce_more_than_it_can_hold(run, tmp_path):
         slq.load(tmp_path / "liar.npz")
 
 
+def test_an_array_that_ends_before_its_own_announcement_is_refused(tmp_path):
+    text = "{'descr': '<f8', 'fortran_order': False, 'shape': (5,)}"
+    path = archive(tmp_path / "short.npz", [("alpha.npy", with_header(text, bytes(32), 1))])
+    data = bytearray(path.read_bytes())
+    at = data.find(b"PK\x01\x02") + 24
+    data[at : at + 4] = (int.from_bytes(data[at : at + 4], "little") + 8).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"short\.npz .*it ends too early"):
+        slq.load(path)
+
+
+def test_what_is_no_number_is_refused(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((2, 2), dtype="datetime64[s]"))
+    with pytest.raises(SourceError, match=r"x\.npy .*numbers of type datetime64"):
+        read_matrix(tmp_path / "x.npy")
+
+
 @pytest.mark.parametrize(
     "shape", ["(10**18,)", "(1000000000000000000,)", "(2, -2)", "(0, 1000000000000)", "(3.0,)", "((1,),)"]
 )

@@ -148,6 +148,7 @@ BAD = {
     "not square": (f"{GENERAL}\n2 3 0\n", "it is 2 × 3"),
     "no rows": (f"{GENERAL}\n0 0 0\n", "it is 0 × 0"),
     "no sizes": (f"{GENERAL}\n% only\n", "it ends before the line with its sizes"),
+    "endless": (f"{GENERAL}\n%{'x' * 2**16}\n2 2 0\n", "a line of its header has no end"),
     "odd sizes": (f"{GENERAL}\n2 -2 1\n", "line 2 must name rows"),
     "two sizes": (f"{GENERAL}\n2 2\n", "must name rows, columns and entries"),
     "huge": (f"{SYMMETRIC}\n{10**15} {10**15} 0\n", "bytes, and"),
@@ -269,6 +270,8 @@ def test_a_part_with_a_right_checksum_that_is_no_such_matrix_is_refused(shards):
     outside = shards.matrix(range(1))
     with pytest.raises(ValueError, match=r"not what shards\.json says"):
         exchange(sp.eye_array(5, format="csr")).matrix(range(1))
+    with pytest.raises(ValueError, match="it is no CSR matrix but coo"):
+        exchange(outside.tocoo()).matrix(range(1))
     outside.indices[0] = 10**6
     with pytest.raises(ValueError, match="it is no sparse matrix"):
         exchange(outside).matrix(range(1))
@@ -290,9 +293,10 @@ def test_a_missing_part_is_named(shards):
         (lambda m: m.update(n=301), "do not add up"),
         (lambda m: m.update(dtype="object"), "dtype 'object'"),
         (lambda m: m["parts"][1].update(first=0), "does not begin where"),
+        (lambda m: m["parts"][1].update(rows=100.0), "part 1 has numbers that are none"),
         (lambda m: m["parts"][1].update(file="../secret.npz"), "outside of the folder"),
     ],
-    ids=["newer", "foreign", "incomplete", "rows", "dtype", "overlap", "outside"],
+    ids=["newer", "foreign", "incomplete", "rows", "dtype", "overlap", "float", "outside"],
 )
 def test_a_manifest_that_contradicts_itself_is_refused(change, message, shards):
     path = shards.folder / "shards.json"
@@ -302,6 +306,12 @@ def test_a_manifest_that_contradicts_itself_is_refused(change, message, shards):
 
     with pytest.raises(ValueError, match=message):
         shards_in(shards.folder)
+
+
+def test_none_of_the_parts_are_no_rows_of_the_same_numbers(shards):
+    nothing = shards.matrix(range(1, 1))
+
+    assert (nothing.shape, nothing.nnz, nothing.dtype) == ((0, 300), 0, shards.matrix(range(1)).dtype)
 
 
 def test_what_is_no_folder_of_shards_is_refused(tmp_path):
