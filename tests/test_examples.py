@@ -199,7 +199,7 @@ def test_the_language_model_weighs_characters_alike_and_learns(tmp_path):
     assert number(r"\(sum, count\): product off by (\S+)", out) < 1e-5
     assert number(r"means: product off by (\S+)", out) > 0.01
     assert number(r"loss ([\d.]+) per", out) < number(r", ([\d.]+) by chance", out)
-    shares = [float(share) for share in re.findall(r"(-?[\d.]+)% of all blocks", out)]
+    shares = [float(share) for share in re.findall(r"(-?[\d.]+)% \(.*\) of all blocks", out)]
     assert sum(shares) == pytest.approx(100, abs=1)
 
 
