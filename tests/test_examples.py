@@ -86,6 +86,7 @@ def test_the_graph_of_digits_agrees_with_its_exact_spectrum(tmp_path):
     assert number(r"off by ([\d.]+)% on average", out) < number(r"stated ([\d.]+)%", out)
 
 
+@pytest.mark.slow
 def test_a_graph_is_read_from_a_file(tmp_path):
     path = sp.diags_array([1.0, 1.0], offsets=[-1, 1], shape=(200, 200))
     scipy.io.mmwrite(tmp_path / "path.mtx", path)
@@ -183,6 +184,7 @@ def test_outliers_of_the_gauss_newton_matrix_are_about_as_many_as_classes(tmp_pa
     assert number(r"without the class part over that of G: ([\d.]+)", out) < 0.9
 
 
+@pytest.mark.slow
 def test_toy_spectra_agree_with_all_their_eigenvalues(tmp_path):
     out = run("plot_toy_spectra.py", "--wishart", 600, "--pareto", 100, "--seeds", 2, cwd=tmp_path)
 

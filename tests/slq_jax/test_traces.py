@@ -48,6 +48,7 @@ def test_a_matrix_gives_what_its_function_gives_and_a_symmetric_gradient(x64):
     np.testing.assert_allclose(G, G.T, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_torch_and_jax_give_the_same_numbers(x64):
     torch = pytest.importorskip("torch")
     slq_torch = pytest.importorskip("slq_torch")

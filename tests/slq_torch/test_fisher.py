@@ -150,6 +150,7 @@ def test_a_drawn_matrix_is_made_of_gradients_at_other_labels(net, kit):
     assert distance < 1e-12 * float(F.abs().max())
 
 
+@pytest.mark.slow
 def test_a_language_model_with_classes_last_and_an_image_model_with_classes_second(kit):
     tokens = torch.randint(5, (3, 4), generator=torch.Generator().manual_seed(0))
     language = kit.make(lambda: nn.Sequential(nn.Embedding(5, 3), nn.Tanh(), nn.Linear(3, 5)))

@@ -83,7 +83,9 @@ def test_only_the_outer_panels_have_labels(spectra):
     assert bottom == [False, False, True, True, True, True]  # those with nothing below them
 
 
-@pytest.mark.parametrize(("count", "columns"), [(1, 1), (3, 3), (6, 4), (20, 4), (50, 6)])
+@pytest.mark.parametrize(
+    ("count", "columns"), [(1, 1), (3, 3), (6, 4), (20, 4), pytest.param(50, 6, marks=pytest.mark.slow)]
+)
 def test_the_grid_fits_the_number_of_panels(count, columns, spectra):
     some = list(spectra.values())
     axes = slq.plot.multiples({f"b{i}": some[i % 6] for i in range(count)})
