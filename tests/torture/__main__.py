@@ -32,8 +32,13 @@ def main(arguments):
     chosen = [make for name, make in PARTS.items() if name in (asked.parts or PARTS)]
     jobs = [job for make in chosen for job in make(quick=asked.quick)] + [parts.coverage] * asked.coverage
     began = time.monotonic()
+    rows = []
     with ThreadPoolExecutor(2) as pool:
-        rows = [row for found in pool.map(_alone, jobs) for row in found]
+        for found in pool.map(_alone, jobs):
+            rows += found
+            for row in found:  # so that a long run that is stopped has said what it saw
+                sys.stderr.write(f"{row.what}: {row.tried:,} tried, {row.outcome}, {len(row.problems)} problems\n")
+                sys.stderr.writelines(f"  {problem}\n" for problem in row.problems)
     rows = parts.summed(rows)
     sys.stdout.write(table(rows))
     sys.stdout.write(f"\n{(time.monotonic() - began) / 60:.0f} minutes\n")
