@@ -6,7 +6,7 @@ arXiv:2301.07825, section 5 (XDiag).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from scipy.special import stdtrit
@@ -22,7 +22,7 @@ from slq._quadrature._quadrature import gauss
 from slq._quadrature._rules import Rules
 from slq._traces._block_krylov import BlockKrylov, require_defined
 from slq._traces._blocks import Blocks, require_counts
-from slq._traces._doubling import diagonal_of, targets
+from slq._traces._doubling import Effort, diagonal_of, limits_of, targets
 from slq._traces._sketch import Sketch
 
 # Probes whose spaces are held at once.
@@ -117,16 +117,7 @@ def diagonal(
     return Band(np.arange(n, dtype=np.float64), mean, mean - half, mean + half, confidence, "estimate")
 
 
-def xdiag(
-    A: Any,
-    /,
-    *,
-    products: int | None = None,
-    rtol: float = 1e-2,
-    rng: Seed = None,
-    confidence: float = 0.95,
-    max_products: int | None = None,
-) -> Band:
+def xdiag(A: Any, /, *, products: int | None = None, rng: Seed = None, **effort: Unpack[Effort]) -> Band:
     """Estimate the diagonal of A by XDiag: every probe serves the subspace of the others and samples what that leaves.
 
     Better than `diagonal` where the eigenvalues decay.
@@ -138,15 +129,12 @@ def xdiag(
     products : int, optional
         Columns to multiply, at least 4, and one more for the test; half makes the sketch, half its basis. By default
         doubled until `rtol`.
-    rtol : float, default 0.01
-        Half-widths to reach, relative to the entries: as root mean squares over the diagonal.
     rng : int, numpy.random.Generator or None
         Seed.
-    confidence : float, default 0.95
-        Of the interval of each entry by itself, by Student's law over the leave-one-out estimates, which are not
-        independent: an estimate.
-    max_products : int, optional
-        Where doubling ends; 16384 by default. From n products on the diagonal is computed exactly.
+    **effort
+        `rtol`, `confidence` and `max_products` as for `slq.hutchinson`. The tolerance is for half-widths relative to
+        entries, as root mean squares over the diagonal; the confidence is that of each entry by itself, by Student's
+        law over the leave-one-out estimates, which are not independent: an estimate.
 
     Returns
     -------
@@ -175,9 +163,10 @@ def xdiag(
     >>> bool(np.abs(slq.xdiag(A, products=60, rng=0).value - np.diag(A)).max() < 1e-6)
     True
     """
+    rtol, confidence, _ = limits_of(effort)
     blocks = Blocks(as_symmetric(A), rng)
     sketch, n = Sketch(blocks, "rademacher", keep=True), blocks.operator.n
-    for target, risk in targets(n, products, rtol, confidence, max_products, 4):
+    for target, risk in targets(n, products, effort, 4):
         if target >= n:
             value, deviation, quantile = diagonal_of(blocks), np.zeros(n), 0.0
         else:

@@ -36,12 +36,9 @@ class Effort(TypedDict, total=False):
 
 def reach(blocks: Blocks, step: Step, products: int | None, effort: Effort, least: int = 2) -> Estimate:
     """Take one step to so many products, or double them until the tolerance is met; then see whether they repeat."""
-    if unknown := set(effort) - set(Effort.__annotations__):
-        msg = f"`{min(unknown)}` is no option here: these are products, rng, {', '.join(Effort.__annotations__)}."
-        raise TypeError(msg)
-    rtol, confidence = effort.get("rtol", 1e-2), effort.get("confidence", 0.95)
+    rtol, confidence, _ = limits_of(effort)
     n = blocks.operator.n
-    for target, risk in targets(n, products, rtol, confidence, effort.get("max_products"), least):
+    for target, risk in targets(n, products, effort, least):
         if target >= n:
             found = _exact(blocks, confidence)
         else:
@@ -52,10 +49,17 @@ def reach(blocks: Blocks, step: Step, products: int | None, effort: Effort, leas
     return _times(found, blocks.scale or 1.0)
 
 
-def targets(
-    n: int, products: int | None, rtol: float, confidence: float, max_products: int | None, least: int
-) -> Iterator[tuple[int, float]]:
+def limits_of(effort: Effort) -> tuple[float, float, int | None]:
+    """Return `rtol`, `confidence` and `max_products`, or what they are by default."""
+    if unknown := set(effort) - set(Effort.__annotations__):
+        msg = f"`{min(unknown)}` is no option here: these are products, rng, {', '.join(Effort.__annotations__)}."
+        raise TypeError(msg)
+    return effort.get("rtol", 1e-2), effort.get("confidence", 0.95), effort.get("max_products")
+
+
+def targets(n: int, products: int | None, effort: Effort, least: int) -> Iterator[tuple[int, float]]:
     """Yield how many products to go on to, and the risk that an interval may take there: several looks share it."""
+    rtol, confidence, max_products = limits_of(effort)
     _validate(products, rtol, confidence, max_products, least)
     if products is not None:
         yield products, 1 - confidence
